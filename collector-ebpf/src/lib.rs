@@ -1,0 +1,2 @@
+//! Types that the kernel programs and the collector share.
+#![no_std]

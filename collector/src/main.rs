@@ -1,0 +1,3 @@
+//! Command line -> daemon -> exit status.
+
+fn main() {}

@@ -1,0 +1,23 @@
+//! What every room knows: metric families, interned series, shapes and sample batches.
+//!
+//! A source sends the same series in the same order, tick after tick. That ordered list is its [`Shape`]; a
+//! [`Batch`] is a shape, one time, and one value for each position. Nothing in here does I/O.
+
+mod batch;
+mod family;
+mod histogram;
+mod recorder;
+mod series;
+mod shape;
+mod symbols;
+
+pub use batch::Batch;
+pub use family::{Family, Kind};
+pub use histogram::{HistogramSnapshot, NativeHistogram, Span};
+pub use recorder::{Dynamic, Recorder};
+pub use series::{SeriesId, SeriesSpec, SeriesTable, SeriesView, TableGuard};
+pub use shape::{Form, Shape, Source};
+pub use symbols::{Symbol, Symbols};
+
+/// The NaN by which Prometheus marks a series that has ended (remote write 1.0 specification, "Stale Markers").
+pub const STALE_NAN: f64 = f64::from_bits(0x7ff0_0000_0000_0002);

@@ -1,0 +1,35 @@
+//! Why a collector could not read what it should.
+
+use std::path::{Path, PathBuf};
+
+use crate::sys::file::ReadError;
+
+/// Ends one collector's part of one tick. What it had handed over before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// This host has no such thing: logged at debug level only.
+    #[error("no data: {0}")]
+    NoData(String),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file does not say what its documentation says it should.
+    #[error("{}:{line}: {what}", path.display())]
+    Malformed { path: PathBuf, line: usize, what: String },
+    #[error("{0}")]
+    Other(String),
+}
+
+impl CollectError {
+    /// `line` counts from 1.
+    pub fn malformed(path: &Path, line: usize, what: impl Into<String>) -> Self {
+        CollectError::Malformed { path: path.to_owned(), line, what: what.into() }
+    }
+
+    /// Turns "no such file" into [`CollectError::NoData`], for hardware or features that a host may lack.
+    pub fn absent_is_no_data(error: ReadError) -> Self {
+        match error.source.kind() {
+            std::io::ErrorKind::NotFound => CollectError::NoData(error.to_string()),
+            _ => CollectError::Read(error),
+        }
+    }
+}

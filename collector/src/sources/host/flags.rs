@@ -1,0 +1,111 @@
+//! Flags of the collectors, as rows of a table: the command line, its help and the reference come from it.
+
+use hashbrown::HashMap;
+
+/// What a flag holds when it is not given; this also says what it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlagDefault {
+    /// A switch without a value: `--name` and `--no-name`.
+    Switch(bool),
+    Text(&'static str),
+    /// A Go duration such as `5s`.
+    Duration(&'static str),
+    Int(i64),
+    /// May be given more than once; these are its values when it is not given at all.
+    List(&'static [&'static str]),
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Flag {
+    /// Without the two dashes: `collector.netdev.device-include`.
+    pub name: &'static str,
+    pub default: FlagDefault,
+    pub help: &'static str,
+    /// Left out of `--help`.
+    pub hidden: bool,
+    /// An old name of another flag: taken with a warning, fatal beside the new name.
+    pub alias_of: Option<&'static str>,
+}
+
+impl Flag {
+    pub const fn new(name: &'static str, default: FlagDefault, help: &'static str) -> Self {
+        Flag { name, default, help, hidden: false, alias_of: None }
+    }
+
+    pub const fn hidden(name: &'static str, default: FlagDefault, help: &'static str) -> Self {
+        Flag { name, default, help, hidden: true, alias_of: None }
+    }
+
+    pub const fn alias(name: &'static str, alias_of: &'static str) -> Self {
+        Flag {
+            name,
+            default: FlagDefault::Text(""),
+            help: "Deprecated.",
+            hidden: true,
+            alias_of: Some(alias_of),
+        }
+    }
+}
+
+/// The flags as they were given, and the defaults of those that were not.
+#[derive(Default, Debug, Clone)]
+pub struct FlagValues {
+    given: HashMap<String, Vec<String>>,
+    defaults: HashMap<&'static str, FlagDefault>,
+}
+
+impl FlagValues {
+    /// Declares a row, so that its default is known.
+    pub fn declare(&mut self, flag: &Flag) {
+        self.defaults.insert(flag.name, flag.default);
+    }
+
+    /// Adds a value as it was typed (`true` or `false` for a switch).
+    pub fn give(&mut self, name: &str, value: impl Into<String>) {
+        self.given.entry_ref(name).or_default().push(value.into());
+    }
+
+    pub fn is_given(&self, name: &str) -> bool {
+        self.given.contains_key(name)
+    }
+
+    pub fn switch(&self, name: &str) -> bool {
+        match (self.last(name), self.defaults.get(name)) {
+            (Some(value), _) => value == "true",
+            (None, Some(FlagDefault::Switch(value))) => *value,
+            _ => false,
+        }
+    }
+
+    /// The text of the flag, also of a duration.
+    pub fn text(&self, name: &str) -> &str {
+        match (self.last(name), self.defaults.get(name)) {
+            (Some(value), _) => value,
+            (None, Some(FlagDefault::Text(value) | FlagDefault::Duration(value))) => value,
+            _ => "",
+        }
+    }
+
+    /// # Errors
+    /// The value, when it is not a whole number.
+    pub fn int(&self, name: &str) -> Result<i64, String> {
+        match (self.last(name), self.defaults.get(name)) {
+            (Some(value), _) => value.parse().map_err(|_| format!("--{name}: expected integer, got {value:?}")),
+            (None, Some(FlagDefault::Int(value))) => Ok(*value),
+            _ => Ok(0),
+        }
+    }
+
+    pub fn list(&self, name: &str) -> Vec<&str> {
+        match (self.given.get(name), self.defaults.get(name)) {
+            (Some(values), _) => values.iter().map(String::as_str).collect(),
+            (None, Some(FlagDefault::List(values))) => values.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn last(&self, name: &str) -> Option<&str> {
+        self.given.get(name)?.last().map(String::as_str)
+    }
+}

@@ -1,0 +1,84 @@
+//! Memory statistics, from /proc/meminfo (proc_meminfo(5)). Cost a tick: one read.
+//!
+//! Every line of the file is given, also those that node_exporter left out since 1.9.
+
+use super::{CollectError, Collector, Registration, Tick};
+use crate::model::{Dynamic, Family, Kind, Recorder};
+use crate::sys::file::KeptFile;
+use crate::sys::text;
+
+static FIELDS: Family = Family::gauge("node_memory_*", "A field of /proc/meminfo.", &[]);
+
+pub(super) static COLLECTOR: Registration = Registration {
+    name: "meminfo",
+    default_enabled: true,
+    flags: &[],
+    families: &[&FIELDS],
+    new: |setup| Ok(Box::new(Meminfo { file: KeptFile::new(setup.paths.proc("meminfo")), name: String::new() })),
+};
+
+struct Meminfo {
+    file: KeptFile,
+    /// The metric name in the making.
+    name: String,
+}
+
+impl Collector for Meminfo {
+    fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
+        let Meminfo { file, name } = self;
+        for (number, line) in text::lines(file.read(&mut tick.buffer)?).enumerate() {
+            let field = parse_line(line)
+                .ok_or_else(|| CollectError::malformed(file.path(), number + 1, "expected `Name: number [kB]`"))?;
+            metric_name(field.name, name);
+            let suffix = if field.in_bytes { "_bytes" } else { "" };
+            let sample = Dynamic {
+                name: &["node_memory_", name, suffix],
+                suffix: "",
+                help: &["Field ", field.name, " of /proc/meminfo."],
+                kind: Kind::Gauge,
+                labels: &[],
+            };
+            out.put_dynamic(&sample, field.value);
+        }
+        Ok(())
+    }
+}
+
+struct Field<'a> {
+    name: &'a str,
+    value: f64,
+    in_bytes: bool,
+}
+
+/// One line: `MemTotal:   16042172 kB`, or `HugePages_Total:   0`.
+fn parse_line(line: &[u8]) -> Option<Field<'_>> {
+    let mut words = text::words(line);
+    let name = text::as_str(words.next()?)?.strip_suffix(':')?;
+    #[expect(clippy::cast_precision_loss, reason = "a double is what the protocol has")]
+    let number = text::parse_u64(words.next()?)? as f64;
+    let in_bytes = words.next().is_some();
+    Some(Field { name, value: if in_bytes { number * 1024.0 } else { number }, in_bytes })
+}
+
+/// `Active(anon)` -> `Active_anon`.
+fn metric_name(field: &str, name: &mut String) {
+    name.clear();
+    name.extend(field.chars().filter(|&c| c != ')').map(|c| if c == '(' { '_' } else { c }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kilobytes_become_bytes_and_brackets_go() {
+        let field = parse_line(b"Active(anon):    2068484 kB").unwrap();
+        let mut name = String::new();
+        metric_name(field.name, &mut name);
+        assert_eq!((name.as_str(), field.value, field.in_bytes), ("Active_anon", 2_118_127_616.0, true));
+        assert!(!parse_line(b"HugePages_Total:       0").unwrap().in_bytes);
+        for cut in ["MemTotal", "MemTotal:", "MemTotal: x kB"] {
+            assert!(parse_line(cut.as_bytes()).is_none(), "{cut}");
+        }
+    }
+}

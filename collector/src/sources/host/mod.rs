@@ -1,0 +1,113 @@
+//! The host collectors: one file each, named in one table.
+//!
+//! A new collector is one new file that defines `COLLECTOR`, and one word in the table below. Flags, help,
+//! documentation and `--collector.*` switches follow from it.
+
+mod error;
+mod filter;
+mod flags;
+mod runner;
+
+pub use error::CollectError;
+pub use filter::Filter;
+pub use flags::{Flag, FlagDefault, FlagValues};
+pub use runner::{HostReader, Selection};
+
+use std::path::{Path, PathBuf};
+
+use crate::model::{Family, Recorder};
+
+/// Declares one module for each collector and the table of them, in this order.
+macro_rules! collectors {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name;)*
+        /// Every host collector, in alphabetical order.
+        pub static COLLECTORS: &[&Registration] = &[$(&$name::COLLECTOR),*];
+    };
+}
+
+collectors! {
+    loadavg,
+    meminfo,
+}
+
+/// What the table knows of a collector.
+pub struct Registration {
+    /// As in `--collector.<name>` and in the `collector` label.
+    pub name: &'static str,
+    /// Whether it runs when the command line does not say.
+    pub default_enabled: bool,
+    /// Its own flags, without the switch that every collector has.
+    pub flags: &'static [Flag],
+    /// Every family it can give; those that only the kernel names are written with `*`.
+    pub families: &'static [&'static Family],
+    /// Makes it ready: compiles its patterns, reads what never changes. Called once, before the first tick.
+    pub new: fn(&Setup<'_>) -> Result<Box<dyn Collector>, SetupError>,
+}
+
+/// A collector that is ready to run.
+pub trait Collector: Send {
+    /// Reads what the kernel says now and hands it to `out`. What was handed over before an error stays.
+    ///
+    /// # Errors
+    /// [`CollectError::NoData`] where this host has nothing to read, any other for what went wrong.
+    fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError>;
+}
+
+/// What a collector may use while it reads: memory that all of them share.
+#[derive(Default)]
+pub struct Tick {
+    /// For the file at hand.
+    pub buffer: Vec<u8>,
+    /// For a second file at the same time, or for text in the making.
+    pub scratch: Vec<u8>,
+}
+
+/// Where the kernel's file systems are.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    pub procfs: PathBuf,
+    pub sysfs: PathBuf,
+    pub rootfs: PathBuf,
+    pub udev_data: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Paths {
+            procfs: "/proc".into(),
+            sysfs: "/sys".into(),
+            rootfs: "/".into(),
+            udev_data: "/run/udev/data".into(),
+        }
+    }
+}
+
+impl Paths {
+    pub fn proc(&self, file: impl AsRef<Path>) -> PathBuf {
+        self.procfs.join(file)
+    }
+
+    pub fn sys(&self, file: impl AsRef<Path>) -> PathBuf {
+        self.sysfs.join(file)
+    }
+
+    /// `file`, which begins with a slash, as seen from the host's root.
+    pub fn root(&self, file: &str) -> PathBuf {
+        self.rootfs.join(file.trim_start_matches('/'))
+    }
+}
+
+/// What a collector is made from.
+pub struct Setup<'a> {
+    pub paths: &'a Paths,
+    pub flags: &'a FlagValues,
+}
+
+/// A collector that can't be made: a flag that makes no sense. Ends the program before it serves.
+#[derive(Debug, thiserror::Error)]
+#[error("couldn't create collector {collector}: {message}")]
+pub struct SetupError {
+    pub collector: &'static str,
+    pub message: String,
+}

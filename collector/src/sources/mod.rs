@@ -1,0 +1,3 @@
+//! Where samples come from. A source knows nothing of sinks.
+
+pub mod host;

@@ -1,0 +1,5 @@
+//! The only home of libc and of `unsafe` (with the ring and the eBPF maps): kept-open files, clocks, system calls.
+
+pub mod clock;
+pub mod file;
+pub mod text;

@@ -1,0 +1,66 @@
+//! The few ways in which kernel files are cut into words and numbers. Nothing here allocates.
+
+/// The words of a line, cut at spaces and tabs.
+pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|b| b.is_ascii_whitespace()).filter(|word| !word.is_empty())
+}
+
+/// The lines, without their ends; an empty last one is left out.
+pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let empty = text.is_empty();
+    text.split(|&b| b == b'\n').filter(move |_| !empty)
+}
+
+/// A decimal number without sign, the whole word; `None` when it is anything else or above 2^64-1.
+pub fn parse_u64(word: &[u8]) -> Option<u64> {
+    if word.is_empty() {
+        return None;
+    }
+    word.iter().try_fold(0u64, |sum, &byte| {
+        let digit = byte.wrapping_sub(b'0');
+        (digit < 10).then(|| sum.checked_mul(10)?.checked_add(u64::from(digit))).flatten()
+    })
+}
+
+/// A hexadecimal number without `0x`; `None` when it is anything else or above 2^64-1.
+pub fn parse_hex(word: &[u8]) -> Option<u64> {
+    u64::from_str_radix(as_str(word)?, 16).ok()
+}
+
+/// Any number that Rust reads as a double, in decimal.
+pub fn parse_f64(word: &[u8]) -> Option<f64> {
+    as_str(word)?.parse().ok()
+}
+
+/// The word as text, `None` when it is not UTF-8.
+pub fn as_str(word: &[u8]) -> Option<&str> {
+    std::str::from_utf8(word).ok()
+}
+
+/// The text without white space at both ends.
+pub fn trim(text: &[u8]) -> &[u8] {
+    text.trim_ascii()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_whole_words() {
+        assert_eq!(parse_u64(b"18446744073709551615"), Some(u64::MAX));
+        for wrong in [&b""[..], b"18446744073709551616", b"-1", b"1k", b" 1"] {
+            assert_eq!(parse_u64(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(parse_hex(b"0000002a"), Some(42));
+        assert_eq!(parse_f64(b"0.05"), Some(0.05));
+    }
+
+    #[test]
+    fn words_and_lines() {
+        assert_eq!(words(b"  a\t b ").collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(lines(b"a\n\nb\n").collect::<Vec<_>>(), [&b"a"[..], b"", b"b"]);
+        assert_eq!(lines(b"").count(), 0);
+    }
+}

@@ -1,0 +1,2 @@
+//! Runs the project: build, test, bench, tidy.
+fn main() {}
