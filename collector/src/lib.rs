@@ -2,6 +2,9 @@
 //!
 //! The modules are its rooms, in the order in which data flows; ARCHITECTURE.md describes them.
 
+pub mod config;
+pub mod encode;
 pub mod model;
+pub mod ring;
 pub mod sources;
 pub mod sys;
