@@ -2,8 +2,12 @@
 //!
 //! The modules are its rooms, in the order in which data flows; ARCHITECTURE.md describes them.
 
+pub mod aggregate;
+pub mod cli;
 pub mod config;
 pub mod encode;
+pub mod limits;
+pub mod logging;
 pub mod model;
 pub mod ring;
 pub mod sources;

@@ -62,7 +62,10 @@ fn an_unknown_key_is_refused_with_its_line_and_the_nearest() {
     assert!(text.starts_with("c.yml:3:5: "), "{text}");
     assert!(text.ends_with("unknown key `bearer_tokn`; did you mean `bearer_token`?"), "{text}");
     let text = error("scrape_configs: []\n");
-    assert!(text.contains("`scrape_configs` is a key of Prometheus that this collector does not support"), "{text}");
+    assert!(
+        text.contains("`scrape_configs` is a key of Prometheus that this collector does not support"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -76,7 +79,10 @@ fn wrong_values_say_what_would_be_right() {
         ("remote_write: [{url: 'http://x', protobuf_message: v3}]", "neither prometheus.WriteRequest"),
         ("remote_write: [{url: 'http://x', headers: {Content-Type: y}}]", "can't be set here"),
         ("remote_write: [{url: 'http://x', bearer_token: a, basic_auth: {}}]", "at most one of"),
-        ("remote_write: [{url: 'http://x', bearer_token: a, bearer_token_file: b}]", "at most one of bearer_token and"),
+        (
+            "remote_write: [{url: 'http://x', bearer_token: a, bearer_token_file: b}]",
+            "at most one of bearer_token and",
+        ),
         ("remote_write: [{url: 'http://x', tls_config: {cert_file: a}}]", "needs both cert and key"),
         ("remote_write: [{url: 'http://x', tls_config: {min_version: TLS9}}]", "neither TLS12 nor TLS13"),
         ("remote_write: [{url: 'http://x', queue_config: {max_samples_per_send: 0}}]", "must lie in"),

@@ -59,7 +59,9 @@ mod tests {
 
     #[test]
     fn prometheus_durations() {
-        for (text, millis) in [("15s", 15_000), ("1m30s", 90_000), ("500ms", 500), ("0", 0), ("1d2h", 93_600_000)] {
+        for (text, millis) in
+            [("15s", 15_000), ("1m30s", 90_000), ("500ms", 500), ("0", 0), ("1d2h", 93_600_000)]
+        {
             assert_eq!(parse_duration(text).unwrap(), Duration::from_millis(millis), "{text}");
         }
         for text in ["", "15", "s", "1.5s", "-1s", "1s1m", "1s 2ms", "1s2s", "99999999999999y"] {

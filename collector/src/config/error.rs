@@ -62,7 +62,9 @@ fn explain(text: &str) -> String {
     let mut quoted = after.split('`');
     let unknown = quoted.next().unwrap_or_default();
     if PROMETHEUS_ONLY.contains(&unknown) {
-        return format!("{before}`{unknown}` is a key of Prometheus that this collector does not support: remove it");
+        return format!(
+            "{before}`{unknown}` is a key of Prometheus that this collector does not support: remove it"
+        );
     }
     let known: Vec<&str> = quoted.skip(1).step_by(2).collect();
     let nearest = known.iter().max_by(|a, b| {

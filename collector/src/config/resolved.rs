@@ -105,14 +105,19 @@ pub(super) fn resolve(raw: raw::Config, path: &Path) -> Result<Config, ConfigErr
     let interval = global.scrape_interval.map_or(Duration::from_secs(60), |span| span.0);
     let external: Vec<_> = global.external_labels.unwrap_or_default().into_iter().collect();
     check_labels(&external).map_err(|error| fail(format!("global.external_labels: {error}")))?;
-    let external_labels = external.into_iter().map(|(name, value)| (name, expand_variables(&value))).collect();
-    let host = resolve_host(raw.host.unwrap_or_default(), interval).map_err(|e| fail(format!("host: {e}")))?;
+    let external_labels =
+        external.into_iter().map(|(name, value)| (name, expand_variables(&value))).collect();
+    let host =
+        resolve_host(raw.host.unwrap_or_default(), interval).map_err(|e| fail(format!("host: {e}")))?;
     let mut endpoints: Vec<Endpoint> = Vec::new();
     for (number, entry) in raw.remote_write.unwrap_or_default().into_iter().enumerate() {
         let at = |error: String| fail(format!("remote_write[{number}]: {error}"));
         let endpoint = resolve_endpoint(entry, folder).map_err(at)?;
         if endpoints.iter().any(|other| other.name == endpoint.name) {
-            return Err(at(format!("a second endpoint named {:?}: give it a `name` of its own", endpoint.name)));
+            return Err(at(format!(
+                "a second endpoint named {:?}: give it a `name` of its own",
+                endpoint.name
+            )));
         }
         if endpoints.len() == MAX_ENDPOINTS {
             return Err(at(format!("more than {MAX_ENDPOINTS} endpoints")));
@@ -229,7 +234,9 @@ const RESERVED_HEADERS: &[&str] = &[
 fn resolve_headers(raw: std::collections::BTreeMap<String, String>) -> Result<Vec<(String, String)>, String> {
     for (name, value) in &raw {
         if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(format!("headers: {name} is set by the protocol or by its own key, and can't be set here"));
+            return Err(format!(
+                "headers: {name} is set by the protocol or by its own key, and can't be set here"
+            ));
         }
         let valid = hyper::header::HeaderName::from_bytes(name.as_bytes()).is_ok();
         if !valid || hyper::header::HeaderValue::from_str(value).is_err() {
@@ -241,7 +248,9 @@ fn resolve_headers(raw: std::collections::BTreeMap<String, String>) -> Result<Ve
 
 fn resolve_authorization(raw: &raw::RemoteWrite, folder: &Path) -> Result<Option<Authorization>, String> {
     let bearer = raw.bearer_token.is_some() || raw.bearer_token_file.is_some();
-    if usize::from(raw.basic_auth.is_some()) + usize::from(raw.authorization.is_some()) + usize::from(bearer) > 1 {
+    if usize::from(raw.basic_auth.is_some()) + usize::from(raw.authorization.is_some()) + usize::from(bearer)
+        > 1
+    {
         return Err("at most one of basic_auth, authorization and bearer_token may be given".into());
     }
     let header = |scheme: &str, inline: &Option<String>, file: &Option<PathBuf>, key: &str| {
@@ -251,7 +260,8 @@ fn resolve_authorization(raw: &raw::RemoteWrite, folder: &Path) -> Result<Option
     };
     if let Some(basic) = &raw.basic_auth {
         let secret = |inline, file, key: &str| {
-            one_secret(inline, file, folder, key).map(|secret| secret.unwrap_or(Secret::Inline(String::new())))
+            one_secret(inline, file, folder, key)
+                .map(|secret| secret.unwrap_or(Secret::Inline(String::new())))
         };
         let username = secret(&basic.username, &basic.username_file, "basic_auth.username")?;
         let password = secret(&basic.password, &basic.password_file, "basic_auth.password")?;

@@ -79,7 +79,8 @@ struct Row<'a> {
 impl Layout {
     fn new(batches: &[Batch]) -> Self {
         let shapes = batches.iter().map(|batch| batch.shape().id()).collect();
-        let mut layout = Layout { shapes, text: Vec::new(), lines: Vec::new(), conflicts: Conflicts::default() };
+        let mut layout =
+            Layout { shapes, text: Vec::new(), lines: Vec::new(), conflicts: Conflicts::default() };
         let Some(first) = batches.first() else { return layout };
         let table = first.shape().table().lock();
         let mut rows = collect_rows(batches, &table, &mut layout.conflicts);
@@ -98,11 +99,7 @@ impl Layout {
     }
 }
 
-fn collect_rows<'a>(
-    batches: &[Batch],
-    table: &'a TableGuard<'_>,
-    conflicts: &mut Conflicts,
-) -> Vec<Row<'a>> {
+fn collect_rows<'a>(batches: &[Batch], table: &'a TableGuard<'_>, conflicts: &mut Conflicts) -> Vec<Row<'a>> {
     let mut seen: HashSet<SeriesId> = HashSet::new();
     let mut kinds: HashMap<&str, Kind> = HashMap::new();
     let mut rows = Vec::new();

@@ -45,8 +45,13 @@ fn a_histogram_keeps_its_buckets_in_order() {
     let mut recorder = recorder(&table);
     recorder.begin(Batch::default(), 1);
     for cpu in ["1", "0"] {
-        let snapshot =
-            HistogramSnapshot { bounds: &["2", "10"], cumulative: &[1, 2], count: 3, sum: 21.5, native: None };
+        let snapshot = HistogramSnapshot {
+            bounds: &["2", "10"],
+            cumulative: &[1, 2],
+            count: 3,
+            sum: 21.5,
+            native: None,
+        };
         recorder.histogram(&WAIT, &[cpu], &snapshot);
     }
     let (text, _) = page(&[recorder.finish()]);

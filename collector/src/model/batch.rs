@@ -15,8 +15,8 @@ pub struct Batch {
     /// Milliseconds since 1970-01-01 UTC.
     pub time_ms: i64,
     pub values: Vec<f64>,
-    pub(super) slots: Vec<NativeHistogram>,
-    pub(super) used: usize,
+    slots: Vec<NativeHistogram>,
+    used: usize,
 }
 
 impl Batch {

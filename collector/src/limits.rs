@@ -1,0 +1,26 @@
+//! Every bound in one place. What is dropped at a bound is counted; the counter is named beside it.
+
+/// Batches under way between the readers and the aggregator (`collector_ring_dropped_batches_total`).
+pub const RING_BATCHES: usize = 1024;
+
+/// Samples kept in memory for the endpoints that keep up, and for all while the batch log can't be written
+/// (`prometheus_remote_storage_samples_dropped_total{reason="memory_full"}`).
+pub const TAIL_SAMPLES: usize = 256 * 1024;
+
+/// Batches kept in memory, whatever their size.
+pub const TAIL_BATCHES: usize = 16 * 1024;
+
+/// Series whose end is remembered for one stale marker each.
+pub const MAX_SERIES_A_SOURCE: usize = 1 << 20;
+
+/// Requests to /metrics under way at once unless `--web.max-requests` says otherwise.
+pub const MAX_REQUESTS: usize = 40;
+
+/// Bytes of an error answer that are logged.
+pub const MAX_ERROR_BODY: usize = 4096;
+
+/// Bytes of a request head that the HTTP server takes.
+pub const MAX_REQUEST_HEAD: usize = 64 * 1024;
+
+const _: () =
+    assert!(TAIL_BATCHES >= RING_BATCHES, "the tail holds at least what the ring can deliver at once");
