@@ -10,14 +10,17 @@ pub const TAIL_SAMPLES: usize = 256 * 1024;
 /// Batches kept in memory, whatever their size.
 pub const TAIL_BATCHES: usize = 16 * 1024;
 
-/// Series whose end is remembered for one stale marker each.
-pub const MAX_SERIES_A_SOURCE: usize = 1 << 20;
+/// Requests that wait for the thread that reads the host; a scrape that finds no room is answered 503.
+pub const READER_REQUESTS: usize = 256;
 
 /// Requests to /metrics under way at once unless `--web.max-requests` says otherwise.
 pub const MAX_REQUESTS: usize = 40;
 
 /// Bytes of an error answer that are logged.
 pub const MAX_ERROR_BODY: usize = 4096;
+
+/// Connections to the HTTP server at once; more wait in the kernel's backlog.
+pub const MAX_CONNECTIONS: usize = 512;
 
 /// Bytes of a request head that the HTTP server takes.
 pub const MAX_REQUEST_HEAD: usize = 64 * 1024;

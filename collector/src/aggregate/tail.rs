@@ -1,7 +1,9 @@
 //! The newest batches, in memory: from here the endpoints that keep up take what they send.
 //!
-//! Each batch has a sequence number, which is also its number in the batch log. What falls out at the old end
-//! is still in the log; an endpoint that finds its place gone goes there.
+//! The number of a batch is the count of samples that came before it since the log was begun, here and in the
+//! batch log. So the distance of two numbers is what lies between them: what an endpoint has still to send, or
+//! what was lost. What falls out at the old end is still in the log; an endpoint that finds its place gone goes
+//! there.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,11 +13,19 @@ use tokio::sync::watch;
 use crate::limits::{TAIL_BATCHES, TAIL_SAMPLES};
 use crate::model::Batch;
 
-/// A batch and its place in the order of all batches.
+/// A batch and its place in the order of all samples.
 #[derive(Clone)]
 pub struct Numbered {
+    /// Samples before it.
     pub sequence: u64,
     pub batch: Arc<Batch>,
+}
+
+impl Numbered {
+    /// The number of what follows it.
+    pub fn end(&self) -> u64 {
+        self.sequence + self.batch.samples() as u64
+    }
 }
 
 struct Inner {
@@ -55,8 +65,8 @@ impl Tail {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a copy of `batch` into the window under the next number, which it returns; the oldest batches make
-    /// room. Allocates nothing once the window has gone round.
+    /// Takes a copy of `batch`, which must not be empty, into the window under the next number, which it
+    /// returns; the oldest batches make room. Allocates nothing once the window has gone round.
     pub fn push(&self, batch: &Batch) -> u64 {
         let mut guard = self.lock();
         let inner = &mut *guard;
@@ -64,14 +74,14 @@ impl Tail {
         let copy = Arc::get_mut(&mut slab).expect("a free slab has one owner");
         copy.copy_from(batch);
         let sequence = inner.next;
-        inner.next += 1;
-        inner.samples += batch.values.len();
+        let samples = batch.samples();
+        inner.next += samples as u64;
+        inner.samples += samples;
         inner.entries.push_back(Numbered { sequence, batch: slab });
         while inner.samples > TAIL_SAMPLES || inner.entries.len() > TAIL_BATCHES {
             inner.evict();
         }
-        drop(guard);
-        self.newest.send_replace(sequence + 1);
+        self.newest.send_replace(inner.next);
         sequence
     }
 
@@ -95,10 +105,10 @@ impl Tail {
             return Fetched::BeginsAt(first);
         }
         let mut samples = 0;
-        let start = usize::try_from(from - first).expect("the window is small");
-        for entry in guard.entries.range(start..) {
-            samples += entry.batch.values.len();
-            if samples > max_samples && entry.sequence != from {
+        let start = guard.entries.partition_point(|entry| entry.sequence < from);
+        for (n, entry) in guard.entries.range(start..).enumerate() {
+            samples += entry.batch.samples();
+            if samples > max_samples && n > 0 {
                 break;
             }
             out.push(entry.clone());
@@ -106,15 +116,17 @@ impl Tail {
         Fetched::Some
     }
 
+    /// Makes `sequence` the next number, if nothing has been numbered yet.
+    pub fn begin_at(&self, sequence: u64) {
+        let mut guard = self.lock();
+        if guard.entries.is_empty() && guard.next < sequence {
+            guard.next = sequence;
+        }
+    }
+
     /// The number that the next batch will have.
     pub fn next(&self) -> u64 {
         self.lock().next
-    }
-
-    /// Samples in the window from number `from` on.
-    pub fn samples_from(&self, from: u64) -> usize {
-        let guard = self.lock();
-        guard.entries.iter().rev().take_while(|e| e.sequence >= from).map(|e| e.batch.values.len()).sum()
     }
 
     /// Is told the number of the next batch each time one comes.
@@ -126,7 +138,7 @@ impl Tail {
 impl Inner {
     fn evict(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
-            self.samples -= entry.batch.values.len();
+            self.samples -= entry.batch.samples();
             self.spare.push(entry.batch);
         }
     }
@@ -161,12 +173,12 @@ mod tests {
         for _ in 0..4 {
             tail.push(&batch(10));
         }
-        assert_eq!(numbers(&tail, 7, 25), (Fetched::Some, vec![7, 8]));
-        assert_eq!(numbers(&tail, 9, 5), (Fetched::Some, vec![9]), "one that is too large goes alone");
-        assert_eq!(numbers(&tail, 11, 25), (Fetched::UpToDate, vec![]));
-        tail.release(9);
-        assert_eq!(numbers(&tail, 7, 25), (Fetched::BeginsAt(9), vec![]));
-        assert_eq!(tail.samples_from(10), 10);
+        assert_eq!(numbers(&tail, 7, 25), (Fetched::Some, vec![7, 17]));
+        assert_eq!(numbers(&tail, 27, 5), (Fetched::Some, vec![27]), "one that is too large goes alone");
+        assert_eq!(numbers(&tail, 47, 25), (Fetched::UpToDate, vec![]));
+        tail.release(27);
+        assert_eq!(numbers(&tail, 7, 25), (Fetched::BeginsAt(27), vec![]));
+        assert_eq!(tail.next(), 47);
     }
 
     #[test]
@@ -179,7 +191,7 @@ mod tests {
         for _ in 0..5 {
             tail.push(&batch(half));
         }
-        assert_eq!(numbers(&tail, 0, 1).0, Fetched::BeginsAt(4));
+        assert_eq!(numbers(&tail, 0, 1).0, Fetched::BeginsAt(4 * half as u64));
         assert_eq!(held[0].batch.values.len(), half, "a slab in use is left alone");
         assert!(tail.lock().spare.len() <= 3);
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::encode::Protocol;
 
 fn error(text: &str) -> String {
     parse_config(text, Path::new("c.yml")).unwrap_err().to_string()

@@ -7,6 +7,7 @@ const PROMETHEUS_ONLY: &[&str] = &[
     "alerting",
     "azuread",
     "evaluation_interval",
+    "follow_redirects",
     "google_iam",
     "http_headers",
     "metadata_config",

@@ -9,7 +9,7 @@ mod resolved;
 
 pub use duration::{Span, parse_duration};
 pub use error::ConfigError;
-pub use resolved::{Authorization, Config, Endpoint, HostSection, Protocol, Queue, Secret, TlsSettings};
+pub use resolved::{Authorization, Config, Endpoint, HostSection, Queue, Secret, TlsSettings};
 
 use std::path::Path;
 

@@ -46,7 +46,6 @@ pub(super) struct RemoteWrite {
     pub bearer_token: Option<String>,
     pub bearer_token_file: Option<PathBuf>,
     pub tls_config: Option<TlsConfig>,
-    pub follow_redirects: Option<bool>,
     pub enable_http2: Option<bool>,
     pub queue_config: Option<QueueConfig>,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::raw;
+use crate::encode::Protocol;
 
 const MAX_ENDPOINTS: usize = 64;
 const MAX_SAMPLES_PER_SEND: usize = 1_000_000;
@@ -23,14 +24,6 @@ pub struct HostSection {
     pub scrape_interval: Duration,
     /// `job`, `instance` and what else was given, sorted by name.
     pub labels: Vec<(String, String)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// `prometheus.WriteRequest`.
-    V1,
-    /// `io.prometheus.write.v2.Request`.
-    V2,
 }
 
 /// A secret given in place, or the file it is read from each time it is needed.

@@ -28,6 +28,11 @@ impl Batch {
         self.shape.as_ref().expect("a batch under way has a shape")
     }
 
+    /// Float values and native histograms.
+    pub fn samples(&self) -> usize {
+        self.values.len() + self.used
+    }
+
     pub fn histograms(&self) -> &[NativeHistogram] {
         &self.slots[..self.used]
     }

@@ -87,6 +87,14 @@ impl Recorder {
         }
     }
 
+    /// Speaks for another source from the next tick on: its shapes are made anew.
+    pub fn set_source(&mut self, source: Arc<Source>) {
+        self.source = source;
+        self.layout = Layout::default();
+        self.shape = None;
+        self.recent.clear();
+    }
+
     /// Starts a tick at `time_ms`, into the memory of `slab`.
     pub fn begin(&mut self, mut slab: Batch, time_ms: i64) {
         slab.clear();

@@ -1,0 +1,210 @@
+//! Wiring: which thread runs what, what a signal does, and in which order everything ends. Only this module
+//! sees all the others.
+
+mod endpoints;
+mod health;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+use self::endpoints::Endpoints;
+use crate::aggregate::Aggregator;
+use crate::cli::Options;
+use crate::config::{self, Config};
+use crate::limits::RING_BATCHES;
+use crate::model::SeriesTable;
+use crate::reader::{self, PushSchedule, ReaderHandle, Request};
+use crate::ring;
+use crate::self_metrics::{Counters, SelfReader};
+use crate::serve::{self, Parts, Reload, Server};
+use crate::sinks::remote_write::Command;
+use crate::sources::host::HostReader;
+
+pub use health::ask;
+
+/// What is left unsent after this long stays in the batch log.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A fault that keeps the program from starting, and its exit status.
+#[derive(Debug)]
+pub struct StartError {
+    pub message: String,
+    pub status: u8,
+}
+
+impl StartError {
+    fn new(message: impl std::fmt::Display) -> Self {
+        StartError { message: message.to_string(), status: 1 }
+    }
+}
+
+/// Runs until a signal ends it.
+pub fn run(options: &Options) -> ExitCode {
+    crate::logging::install(options.log_format, options.log_level);
+    options.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    crate::sys::memory::keep_small();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = runtime
+        .map_err(StartError::new)
+        .and_then(|runtime| runtime.block_on(async { Daemon::start(options).await?.serve().await }));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!(err = error.message.as_str(); "collector could not start");
+            ExitCode::from(error.status)
+        }
+    }
+}
+
+/// Checks a configuration file as a start would.
+///
+/// # Errors
+/// Where it is wrong and how to mend it.
+pub fn check(file: &Path) -> Result<Config, config::ConfigError> {
+    config::read_config(file)
+}
+
+struct Daemon<'a> {
+    options: &'a Options,
+    config: Config,
+    counters: Arc<Counters>,
+    ring: ring::Sender,
+    reader: ReaderHandle,
+    aggregator: std::thread::JoinHandle<()>,
+    endpoints: Endpoints,
+    server: Arc<Server>,
+    reloads: mpsc::Receiver<Reload>,
+}
+
+impl<'a> Daemon<'a> {
+    async fn start(options: &'a Options) -> Result<Self, StartError> {
+        let config = read_config(options)?;
+        log::info!(version = env!("CARGO_PKG_VERSION"); "Starting collector");
+        let counters = Arc::new(Counters::default());
+        counters.reload_succeeded();
+        let table = Arc::new(SeriesTable::default());
+        let (ring, receiver) = ring::ring(RING_BATCHES);
+        let enabled = |name: &'static str, default| options.is_enabled(name, default);
+        let labels = &config.host.labels;
+        // Exit status 2 is what a collector that can't be made has always ended with.
+        let host = HostReader::new(&options.paths, &options.flags, enabled, labels, &table)
+            .map_err(|error| StartError { message: error.to_string(), status: 2 })?;
+        let names: Vec<_> = host.names().collect();
+        log::info!(collectors = names.join(",").as_str(); "Enabled collectors");
+        let own = options
+            .exporter_metrics
+            .then(|| SelfReader::new(counters.clone(), ring.clone(), table.clone(), labels));
+        let reader = reader::start(host, own, ring.clone(), counters.clone(), table.clone())
+            .map_err(StartError::new)?;
+        let endpoints = Endpoints::new(options, &counters, &table);
+        let aggregator = Aggregator::new(receiver, endpoints.tail(), endpoints.journal(), counters.clone());
+        let aggregator = std::thread::Builder::new()
+            .name("aggregator".into())
+            .spawn(move || aggregator.run())
+            .map_err(StartError::new)?;
+        let (reload, reloads) = mpsc::channel(1);
+        let server = Server::new(Parts {
+            telemetry_path: options.telemetry_path.clone(),
+            max_requests: options.max_requests,
+            collectors: names,
+            reader: reader.requests(),
+            ring: ring.clone(),
+            counters: counters.clone(),
+            reload,
+        });
+        Ok(Daemon { options, config, counters, ring, reader, aggregator, endpoints, server, reloads })
+    }
+
+    async fn serve(mut self) -> Result<(), StartError> {
+        let addresses: Result<Vec<_>, _> =
+            self.options.listen.iter().map(|text| serve::parse_address(text)).collect();
+        serve::serve(&addresses.map_err(StartError::new)?, &self.server).await.map_err(StartError::new)?;
+        self.endpoints.apply(&self.config).await.map_err(StartError::new)?;
+        self.schedule();
+        self.server.set_ready();
+        let listen = |kind: SignalKind| signal(kind).map_err(StartError::new);
+        let (mut terminate, mut interrupt, mut hangup) = (
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::hangup())?,
+        );
+        loop {
+            tokio::select! {
+                _ = Signal::recv(&mut terminate) => break,
+                _ = Signal::recv(&mut interrupt) => break,
+                _ = Signal::recv(&mut hangup) => {
+                    // The fault is in the log and in the metrics; nobody waits for an answer.
+                    let _ = self.reload().await;
+                }
+                Some(reply) = self.reloads.recv() => {
+                    let result = self.reload().await;
+                    let _ = reply.send(result);
+                }
+            }
+        }
+        self.stop().await;
+        Ok(())
+    }
+
+    /// Reads the configuration again. A bad one changes nothing.
+    async fn reload(&mut self) -> Result<(), String> {
+        let applied = match read_config(self.options) {
+            Ok(config) => self.endpoints.apply(&config).await.map(|()| config),
+            Err(error) => Err(error.message),
+        };
+        match applied {
+            Ok(config) => {
+                self.config = config;
+                self.counters.reload_succeeded();
+                self.schedule();
+                log::info!("configuration reloaded");
+                Ok(())
+            }
+            Err(error) => {
+                self.counters.reload_failed.set(1);
+                log::error!(err = error.as_str(); "configuration not reloaded; the last good one stays");
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells the reader how often to push: not at all without endpoints.
+    fn schedule(&self) {
+        let schedule = (!self.config.endpoints.is_empty()).then(|| PushSchedule {
+            interval: self.config.host.scrape_interval,
+            labels: self.config.host.labels.clone(),
+        });
+        if self.reader.requests().send(Request::Push(schedule)).is_err() {
+            log::error!("the reader thread is gone; nothing will be pushed");
+        }
+    }
+
+    /// In the direction of the data: no more ticks, the ring runs empty into the log, one flush, the end.
+    async fn stop(self) {
+        log::info!("shutting down");
+        let deadline = tokio::time::Instant::now() + SHUTDOWN_DEADLINE;
+        let Daemon { reader, ring, aggregator, endpoints, .. } = self;
+        let drained = tokio::task::spawn_blocking(move || {
+            reader.stop();
+            ring.close();
+            aggregator.join().is_ok()
+        });
+        match tokio::time::timeout_at(deadline, drained).await {
+            Ok(Ok(true)) => {}
+            _ => log::error!("the last tick was not written in time"),
+        }
+        endpoints.stop(Command::Flush, deadline).await;
+    }
+}
+
+fn read_config(options: &Options) -> Result<Config, StartError> {
+    match &options.config_file {
+        Some(path) => config::read_config(path).map_err(StartError::new),
+        None => Ok(Config::default()),
+    }
+}

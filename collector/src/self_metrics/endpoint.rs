@@ -1,0 +1,163 @@
+//! What is counted for each remote-write endpoint.
+
+use super::Cell;
+use crate::model::{Family, HistogramSnapshot, Recorder};
+
+macro_rules! endpoint_families {
+    ($($name:ident = $kind:ident $metric:literal $help:literal [$($label:literal),*];)*) => {
+        $(static $name: Family = Family::$kind(
+            concat!("prometheus_remote_storage_", $metric), $help, &["remote_name", "url", $($label),*],
+        );)*
+        pub(super) static FAMILIES: &[&Family] = &[$(&$name),*];
+    };
+}
+
+endpoint_families! {
+    SAMPLES = counter "samples_total" "Samples sent, whatever became of them." [];
+    HISTOGRAMS = counter "histograms_total" "Native histograms sent, whatever became of them." [];
+    FAILED = counter "samples_failed_total" "Samples that the endpoint refused for good." [];
+    RETRIED = counter "samples_retried_total" "Samples sent again after a fault that may pass." [];
+    DROPPED = counter "samples_dropped_total" "Samples that were not sent, by reason." ["reason"];
+    PENDING = gauge "samples_pending" "Samples in memory that wait to be sent." [];
+    BYTES = counter "bytes_total" "Compressed bytes of requests sent." [];
+    REQUESTS = counter "requests_total" "Requests answered, by HTTP status; 0 where none came." ["code"];
+    DURATION = histogram "sent_batch_duration_seconds" "Time from sending a request to its answer." [];
+    SENT = gauge "queue_highest_sent_timestamp_seconds" "Time of the newest sample acknowledged, in seconds since 1970." [];
+    QUEUED = gauge "queue_highest_timestamp_seconds" "Time of the newest sample that was queued, in seconds since 1970." [];
+    BATCH = gauge "max_samples_per_send" "Samples in one request at the most." [];
+    SHARDS = gauge "shards" "Lanes that send." [];
+    SHARDS_DESIRED = gauge "shards_desired" "Lanes that the load asks for." [];
+    SHARDS_MAX = gauge "shards_max" "Lanes at the most." [];
+    SHARDS_MIN = gauge "shards_min" "Lanes at the least." [];
+}
+
+/// Why samples were not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// Pushed out of memory while the batch log could not be written.
+    MemoryFull,
+    /// Pushed out of the batch log by its caps.
+    LogFull,
+    /// Older than `sample_age_limit`.
+    TooOld,
+    /// Lost to a damaged record of the batch log.
+    Corrupt,
+}
+
+const REASONS: [(DropReason, &str); 4] = [
+    (DropReason::Corrupt, "corrupt"),
+    (DropReason::LogFull, "log_full"),
+    (DropReason::MemoryFull, "memory_full"),
+    (DropReason::TooOld, "too_old"),
+];
+
+/// Upper bounds of the answer times: Go's default ones and four more, as Prometheus has them.
+const BOUNDS: [&str; 15] =
+    ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "25", "60", "120", "300"];
+const BOUND_MICROS: [u64; 15] = [
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    60_000_000,
+    120_000_000,
+    300_000_000,
+];
+
+/// Statuses counted apart; the rest are counted in their hundreds.
+const CODES: [&str; 7] = ["0", "2xx", "3xx", "400", "429", "4xx", "5xx"];
+
+/// The counters of one endpoint.
+#[derive(Debug, Default)]
+pub struct EndpointStats {
+    pub name: String,
+    pub url: String,
+    pub max_samples_per_send: Cell,
+    pub samples: Cell,
+    pub histograms: Cell,
+    pub failed: Cell,
+    pub retried: Cell,
+    pub bytes: Cell,
+    pub pending: Cell,
+    pub highest_sent_ms: Cell,
+    pub highest_queued_ms: Cell,
+    /// Everything before this number of the batch log is settled.
+    pub acknowledged: Cell,
+    dropped: [Cell; REASONS.len()],
+    codes: [Cell; CODES.len()],
+    durations: [Cell; BOUNDS.len() + 1],
+    duration_sum_micros: Cell,
+}
+
+impl EndpointStats {
+    pub fn new(name: &str, url: &str) -> Self {
+        EndpointStats { name: name.to_owned(), url: url.to_owned(), ..EndpointStats::default() }
+    }
+
+    pub fn dropped(&self, reason: DropReason) -> &Cell {
+        let at = REASONS.iter().position(|(known, _)| *known == reason);
+        &self.dropped[at.expect("every reason has its row")]
+    }
+
+    /// Counts an answer; `status` is 0 where none came.
+    pub fn answered(&self, status: u16, after: std::time::Duration) {
+        let code = match status {
+            200..300 => 1,
+            300..400 => 2,
+            400 => 3,
+            429 => 4,
+            401..500 => 5,
+            500.. => 6,
+            _ => 0,
+        };
+        self.codes[code].add(1);
+        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BOUND_MICROS.iter().position(|&bound| micros <= bound).unwrap_or(BOUNDS.len());
+        self.durations[bucket].add(1);
+        self.duration_sum_micros.add(micros);
+    }
+
+    pub(super) fn put(&self, out: &mut Recorder, cumulative: &mut Vec<u64>) {
+        let labels = [self.name.as_str(), self.url.as_str()];
+        for (family, cell) in [
+            (&SAMPLES, &self.samples),
+            (&HISTOGRAMS, &self.histograms),
+            (&FAILED, &self.failed),
+            (&RETRIED, &self.retried),
+            (&PENDING, &self.pending),
+            (&BYTES, &self.bytes),
+            (&BATCH, &self.max_samples_per_send),
+        ] {
+            out.put(family, &labels, cell.float());
+        }
+        for (cell, (_, reason)) in self.dropped.iter().zip(REASONS) {
+            out.put(&DROPPED, &[labels[0], labels[1], reason], cell.float());
+        }
+        for (cell, code) in self.codes.iter().zip(CODES) {
+            out.put(&REQUESTS, &[labels[0], labels[1], code], cell.float());
+        }
+        out.put(&SENT, &labels, self.highest_sent_ms.float() / 1000.0);
+        out.put(&QUEUED, &labels, self.highest_queued_ms.float() / 1000.0);
+        for family in [&SHARDS, &SHARDS_DESIRED, &SHARDS_MAX, &SHARDS_MIN] {
+            out.put(family, &labels, 1.0);
+        }
+        cumulative.clear();
+        let mut total = 0;
+        for cell in &self.durations {
+            total += cell.get();
+            cumulative.push(total);
+        }
+        let sum = self.duration_sum_micros.float() / 1e6;
+        let cumulative = &cumulative[..BOUNDS.len()];
+        let snapshot = HistogramSnapshot { bounds: &BOUNDS, cumulative, count: total, sum, native: None };
+        out.histogram(&DURATION, &labels, &snapshot);
+    }
+}

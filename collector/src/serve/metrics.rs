@@ -1,0 +1,181 @@
+//! `/metrics`: filters as node_exporter has them, one gather, one page, gzip where it is asked for.
+
+use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use tokio::sync::oneshot;
+
+use super::routes::{Server, text};
+use crate::encode::exposition::{Conflicts, Exposition};
+use crate::reader::{self, Gathered, Wanted};
+use crate::self_metrics::Cell;
+
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+
+/// The encoder of pages with what it remembers, and the names that filters may use.
+pub(super) struct Pages {
+    exposition: Mutex<Exposition>,
+    enabled: Vec<&'static str>,
+}
+
+impl Pages {
+    pub(super) fn new(enabled: Vec<&'static str>) -> Self {
+        Pages { exposition: Mutex::default(), enabled }
+    }
+
+    fn encode(&self, gathered: &Gathered, out: &mut Vec<u8>) -> Conflicts {
+        self.exposition.lock().unwrap_or_else(PoisonError::into_inner).encode(&gathered.batches, out)
+    }
+}
+
+/// Counts a scrape as under way while it lives.
+struct InFlight<'a>(&'a Cell);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.sub(1);
+    }
+}
+
+impl Server {
+    pub(super) async fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        self.counters.http_in_flight.add(1);
+        let _in_flight = InFlight(&self.counters.http_in_flight);
+        if self.max_requests > 0 && self.counters.http_in_flight.get() > self.max_requests as u64 {
+            self.counters.http_unavailable.add(1);
+            let body =
+                format!("Limit of concurrent requests reached ({}), try again later.\n", self.max_requests);
+            return text(StatusCode::SERVICE_UNAVAILABLE, &body);
+        }
+        let wanted = match self.pages.wanted(request.uri().query().unwrap_or_default()) {
+            Ok(wanted) => wanted,
+            Err(message) => return text(StatusCode::BAD_REQUEST, &message),
+        };
+        let (reply, answer) = oneshot::channel();
+        let asked = self.reader.try_send(reader::Request::Gather(wanted, reply));
+        let gathered = match asked {
+            Ok(()) => answer.await.ok(),
+            Err(_) => None,
+        };
+        let Some(gathered) = gathered else {
+            self.counters.http_unavailable.add(1);
+            return text(StatusCode::SERVICE_UNAVAILABLE, "The host is not being read, try again later.\n");
+        };
+        self.counters.http_ok.add(1);
+        self.page(gathered, request.headers())
+    }
+
+    fn page(&self, gathered: Gathered, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        let mut body = Vec::new();
+        let conflicts = self.pages.encode(&gathered, &mut body);
+        let faults = conflicts.duplicates + conflicts.types + gathered.duplicates;
+        if faults > 0 {
+            self.counters.http_gather_errors.add(1);
+            log::error!(
+                duplicates = conflicts.duplicates + gathered.duplicates, types = conflicts.types;
+                "error gathering metrics: samples left out that contradict what came before them"
+            );
+        }
+        gathered.batches.into_iter().for_each(|batch| self.ring.give_back(batch));
+        let gzip = accepts_gzip(headers);
+        if gzip {
+            body = compress(&body);
+        }
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        if gzip {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
+    }
+}
+
+impl Pages {
+    /// What `collect[]` and `exclude[]` ask for. Several of a kind add up; both kinds at once are refused.
+    fn wanted(&self, query: &str) -> Result<Wanted, String> {
+        let (mut collect, mut exclude) = (Vec::new(), Vec::new());
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*key {
+                "collect[]" => collect.push(value.into_owned()),
+                "exclude[]" => exclude.push(value.into_owned()),
+                _ => {}
+            }
+        }
+        if !collect.is_empty() && !exclude.is_empty() {
+            return Err("Combined collect and exclude queries are not allowed.\n".into());
+        }
+        if let Some(unknown) = collect.iter().find(|name| !self.enabled.contains(&name.as_str())) {
+            let known = crate::sources::host::COLLECTORS.iter().any(|collector| collector.name == *unknown);
+            let state = if known { "disabled" } else { "missing" };
+            return Err(format!(
+                "Couldn't create filtered metrics handler: couldn't create collector: {state} collector: {unknown}\n"
+            ));
+        }
+        exclude.retain(|name| self.enabled.contains(&name.as_str()));
+        Ok(match (collect.is_empty(), exclude.is_empty()) {
+            (false, _) => Wanted::Only(collect),
+            // Leaving out every collector gives all of them, as node_exporter's users know it.
+            (true, false) if self.enabled.iter().any(|name| !exclude.iter().any(|e| e == name)) => {
+                Wanted::Without(exclude)
+            }
+            _ => Wanted::All,
+        })
+    }
+}
+
+/// Whether `Accept-Encoding` names gzip and does not weigh it with 0 (RFC 9110, section 12.5.3).
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value.split(',').any(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            parts.next() == Some("gzip")
+                && !parts.any(|weight| {
+                    weight.strip_prefix("q=").is_some_and(|q| q.parse::<f64>().is_ok_and(|q| q == 0.0))
+                })
+        })
+    })
+}
+
+fn compress(page: &[u8]) -> Vec<u8> {
+    let mut encoder =
+        flate2::write::GzEncoder::new(Vec::with_capacity(page.len() / 4), flate2::Compression::fast());
+    encoder.write_all(page).and_then(|()| encoder.finish()).expect("writing to memory succeeds")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_node_exporters() {
+        let pages = Pages::new(vec!["loadavg", "meminfo"]);
+        let only = |names: &[&str]| Ok(Wanted::Only(names.iter().map(|&n| n.to_owned()).collect()));
+        assert_eq!(pages.wanted(""), Ok(Wanted::All));
+        assert_eq!(pages.wanted("collect[]=meminfo&collect%5B%5D=loadavg"), only(&["meminfo", "loadavg"]));
+        assert_eq!(pages.wanted("exclude[]=meminfo"), Ok(Wanted::Without(vec!["meminfo".into()])));
+        assert_eq!(pages.wanted("exclude[]=nothing"), Ok(Wanted::All));
+        assert_eq!(pages.wanted("exclude[]=meminfo&exclude[]=loadavg"), Ok(Wanted::All));
+        assert!(pages.wanted("collect[]=a&exclude[]=b").unwrap_err().starts_with("Combined"));
+        assert!(pages.wanted("collect[]=x").unwrap_err().ends_with("missing collector: x\n"));
+        let pages = Pages::new(vec!["loadavg"]);
+        assert!(pages.wanted("collect[]=meminfo").unwrap_err().ends_with("disabled collector: meminfo\n"));
+    }
+
+    #[test]
+    fn gzip_is_negotiated() {
+        for (value, expected) in
+            [("gzip", true), ("deflate, gzip;q=0.5", true), ("gzip;q=0", false), ("identity", false)]
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
+            assert_eq!(accepts_gzip(&headers), expected, "{value}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,120 @@
+//! Which path answers what.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use crossbeam::channel::Sender;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode, header};
+use tokio::sync::{mpsc, oneshot};
+
+use super::metrics::Pages;
+use crate::reader;
+use crate::ring;
+use crate::self_metrics::Counters;
+
+/// A request to read the configuration again; the answer is the error, if there is one.
+pub type Reload = oneshot::Sender<Result<(), String>>;
+
+/// What the handlers share.
+pub struct Server {
+    pub(super) telemetry_path: String,
+    pub(super) max_requests: usize,
+    pub(super) reader: Sender<reader::Request>,
+    pub(super) ring: ring::Sender,
+    pub(super) counters: Arc<Counters>,
+    pub(super) pages: Pages,
+    reload: mpsc::Sender<Reload>,
+    ready: AtomicBool,
+}
+
+/// What the server is made from.
+pub struct Parts {
+    pub telemetry_path: String,
+    /// Scrapes under way at the most; 0 for no limit.
+    pub max_requests: usize,
+    /// Names of the collectors that are switched on.
+    pub collectors: Vec<&'static str>,
+    pub reader: Sender<reader::Request>,
+    pub ring: ring::Sender,
+    pub counters: Arc<Counters>,
+    pub reload: mpsc::Sender<Reload>,
+}
+
+impl Server {
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Server {
+            telemetry_path: parts.telemetry_path,
+            max_requests: parts.max_requests,
+            reader: parts.reader,
+            ring: parts.ring,
+            counters: parts.counters,
+            pages: Pages::new(parts.collectors),
+            reload: parts.reload,
+            ready: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on `/-/ready` says so.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        if path == self.telemetry_path {
+            return self.metrics(&request).await;
+        }
+        match path {
+            "/" => landing(&self.telemetry_path),
+            "/-/healthy" => text(StatusCode::OK, "collector is healthy.\n"),
+            "/-/ready" if self.ready.load(Ordering::Acquire) => text(StatusCode::OK, "collector is ready.\n"),
+            "/-/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "collector is starting.\n"),
+            "/-/reload" => self.reload(request.method()).await,
+            _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+        }
+    }
+
+    async fn reload(&self, method: &Method) -> Response<Full<Bytes>> {
+        if method != Method::POST && method != Method::PUT {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "This endpoint requires a POST or PUT request.\n");
+        }
+        let (reply, answer) = oneshot::channel();
+        if self.reload.send(reply).await.is_err() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n");
+        }
+        match answer.await {
+            Ok(Ok(())) => text(StatusCode::OK, ""),
+            Ok(Err(error)) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, &format!("failed to reload config: {error}\n"))
+            }
+            Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+        }
+    }
+}
+
+pub(super) fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::copy_from_slice(body.as_bytes())));
+    *response.status_mut() = status;
+    let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+fn landing(telemetry_path: &str) -> Response<Full<Bytes>> {
+    let page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>collector</title>\n\
+         <style>body{{font-family:sans-serif;max-width:40em;margin:3em auto;padding:0 1em}}</style></head>\n\
+         <body><h1>collector</h1><p>Version {}</p>\n<ul>\n\
+         <li><a href=\"{telemetry_path}\">Metrics</a> of this host and its kernel</li>\n\
+         <li><a href=\"/-/healthy\">Health</a>, <a href=\"/-/ready\">readiness</a></li>\n\
+         </ul></body></html>\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    let mut response = text(StatusCode::OK, &page);
+    let html = header::HeaderValue::from_static("text/html; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, html);
+    response
+}
