@@ -91,7 +91,9 @@ impl FlagValues {
     /// The value, when it is not a whole number.
     pub fn int(&self, name: &str) -> Result<i64, String> {
         match (self.last(name), self.defaults.get(name)) {
-            (Some(value), _) => value.parse().map_err(|_| format!("--{name}: expected integer, got {value:?}")),
+            (Some(value), _) => {
+                value.parse().map_err(|_| format!("--{name}: expected integer, got {value:?}"))
+            }
             (None, Some(FlagDefault::Int(value))) => Ok(*value),
             _ => Ok(0),
         }
