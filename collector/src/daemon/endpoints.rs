@@ -103,7 +103,13 @@ impl Endpoints {
         if self.log.is_some() {
             return Ok(());
         }
-        let (log, journal) = Log::open(Path::new(&self.storage), self.limits, &self.table)?;
+        let (log, journal) = match Log::open(Path::new(&self.storage), self.limits, &self.table) {
+            Ok(opened) => opened,
+            Err(error) => {
+                log::warn!(err = error.as_str(); "no batch log: what is not sent is kept in memory alone");
+                return Ok(());
+            }
+        };
         self.tail.begin_at(journal.next());
         self.counters.log_open.set(1);
         *self.journal.lock().unwrap_or_else(PoisonError::into_inner) = Some(journal);

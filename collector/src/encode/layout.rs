@@ -1,0 +1,222 @@
+//! The plain bytes of a request, and where in them the values stand: what a plan is made from, and what is
+//! compressed the usual way when there is no plan.
+
+use super::histogram::encode_histogram;
+use super::labels::{WireLabels, wire_labels};
+use super::protobuf::{encode_varint, varint_len};
+use super::remote_write::{Options, Protocol};
+use super::{remote_write_v1, remote_write_v2};
+use crate::model::{Batch, Form, SeriesView};
+
+/// The batches of a request in the order in which they are encoded.
+#[derive(Clone, Copy)]
+pub(super) struct Ordered<'a> {
+    pub batches: &'a [&'a Batch],
+    pub order: &'a [u32],
+}
+
+impl<'a> Ordered<'a> {
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(super) fn get(&self, at: u32) -> &'a Batch {
+        self.batches[self.order[at as usize] as usize]
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a Batch> {
+        self.order.iter().map(move |&at| self.batches[at as usize])
+    }
+}
+
+/// Consecutive values of one batch that are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    pub batch: u32,
+    pub first: u32,
+    pub length: u32,
+}
+
+/// The first of consecutive values that have the time of `batch`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimeGroup {
+    pub value: u32,
+    pub batch: u32,
+}
+
+/// A native histogram that is sent: its constant fields are `kept[start..middle]` before the histogram and
+/// `kept[middle..end]` after it.
+#[derive(Clone, Copy, Debug)]
+struct HistogramSlot {
+    batch: u32,
+    index: u32,
+    start: u32,
+    middle: u32,
+    end: u32,
+}
+
+/// The key bytes in which the protocols differ.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame {
+    pub series: u8,
+    pub histogram: u8,
+}
+
+/// Everything of a request's native histograms that stays the same.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Histograms {
+    slots: Vec<HistogramSlot>,
+    kept: Vec<u8>,
+}
+
+/// A request laid out. `values[i]` is where in `bytes` value `i` stands; its time follows one byte after it.
+#[derive(Default)]
+pub(super) struct Layout {
+    pub bytes: Vec<u8>,
+    pub values: Vec<u32>,
+    pub times: Vec<TimeGroup>,
+    pub runs: Vec<Run>,
+    pub histograms: Histograms,
+}
+
+/// Which value or histogram of which batch (counted in the order of encoding).
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    Float { batch: u32, index: u32 },
+    Histogram { batch: u32, index: u32 },
+}
+
+impl Layout {
+    /// Lays out a request anew. Locks the series table.
+    pub(super) fn lay_out(&mut self, options: &Options, batches: Ordered<'_>) {
+        self.bytes.clear();
+        self.values.clear();
+        self.times.clear();
+        self.runs.clear();
+        self.histograms.slots.clear();
+        self.histograms.kept.clear();
+        match options.protocol {
+            Protocol::V1 => remote_write_v1::lay_out(options, batches, self),
+            Protocol::V2 => remote_write_v2::lay_out(options, batches, self),
+        }
+    }
+
+    /// Adds one series of one batch: `prefix` and `suffix` are the fields before and after its sample.
+    pub(super) fn push(
+        &mut self,
+        frame: Frame,
+        (prefix, suffix): (&[u8], &[u8]),
+        place: Place,
+        batches: Ordered<'_>,
+    ) {
+        match place {
+            Place::Float { batch, index } => self.push_float(frame, prefix, suffix, (batch, index), batches),
+            Place::Histogram { batch, index } => {
+                let kept = &mut self.histograms.kept;
+                let start = kept.len() as u32;
+                kept.extend_from_slice(prefix);
+                let middle = kept.len() as u32;
+                kept.extend_from_slice(suffix);
+                let end = kept.len() as u32;
+                self.histograms.slots.push(HistogramSlot { batch, index, start, middle, end });
+            }
+        }
+    }
+
+    fn push_float(
+        &mut self,
+        frame: Frame,
+        prefix: &[u8],
+        suffix: &[u8],
+        (batch, index): (u32, u32),
+        batches: Ordered<'_>,
+    ) {
+        let (source, out) = (batches.get(batch), &mut self.bytes);
+        let time = source.time_ms as u64;
+        let sample = 10 + varint_len(time);
+        out.push(frame.series);
+        encode_varint((prefix.len() + 2 + sample + suffix.len()) as u64, out);
+        out.extend_from_slice(prefix);
+        out.extend_from_slice(&[0x12, sample as u8, 0x09]);
+        let number = self.values.len() as u32;
+        self.values.push(out.len() as u32);
+        out.extend_from_slice(&source.values[index as usize].to_le_bytes());
+        out.push(0x10);
+        encode_varint(time, out);
+        out.extend_from_slice(suffix);
+        // Batches without a value in between count: what has a plan is the order of times, not the times.
+        let differs = |at: u32| batches.get(at).time_ms != batches.get(at - 1).time_ms;
+        if self.times.last().is_none_or(|last| (last.batch + 1..=batch).any(differs)) {
+            self.times.push(TimeGroup { value: number, batch });
+        }
+        match self.runs.last_mut() {
+            Some(run) if run.batch == batch && run.first + run.length == index => run.length += 1,
+            _ => self.runs.push(Run { batch, first: index, length: 1 }),
+        }
+    }
+}
+
+impl Histograms {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.slots.len() * size_of::<HistogramSlot>() + self.kept.len()
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.slots.shrink_to_fit();
+        self.kept.shrink_to_fit();
+    }
+
+    /// Appends each histogram's series, plain.
+    pub(super) fn encode(
+        &self,
+        frame: Frame,
+        batches: Ordered<'_>,
+        message: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) {
+        for slot in &self.slots {
+            let batch = batches.get(slot.batch);
+            message.clear();
+            encode_histogram(&batch.histograms()[slot.index as usize], batch.time_ms, message);
+            let constant = (slot.end - slot.start) as usize;
+            let length = constant + 1 + varint_len(message.len() as u64) + message.len();
+            out.push(frame.series);
+            encode_varint(length as u64, out);
+            out.extend_from_slice(&self.kept[slot.start as usize..slot.middle as usize]);
+            super::protobuf::encode_bytes(frame.histogram, message, out);
+            out.extend_from_slice(&self.kept[slot.middle as usize..slot.end as usize]);
+        }
+    }
+}
+
+/// Calls `each` for every series that is to be sent, in order: the floats of a batch, then its histograms.
+pub(super) fn walk(
+    options: &Options,
+    batches: Ordered<'_>,
+    mut each: impl FnMut(Place, SeriesView<'_>, &WireLabels<'_>),
+) {
+    for (batch, source) in (0u32..).zip(batches.iter()) {
+        let shape = source.shape();
+        let table = shape.table().lock();
+        let mut labels = Vec::new();
+        for (index, &(id, form)) in (0u32..).zip(shape.floats()) {
+            let wanted = form == Form::Always || !options.native_histograms;
+            let view = table.view(id);
+            if wanted && wire_labels(view, &shape.source, options, &mut labels) {
+                each(Place::Float { batch, index }, view, &labels);
+            }
+        }
+        if options.native_histograms {
+            for (index, &id) in (0u32..).zip(shape.histograms()) {
+                let view = table.view(id);
+                if wire_labels(view, &shape.source, options, &mut labels) {
+                    each(Place::Histogram { batch, index }, view, &labels);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! Finds the plan of a laid-out request: for each gap between two values, the cheapest row of literals and
+//! copies, the copies at both ends chosen together with the part of the value that they are likely to cover.
+//!
+//! Repeats are found through chains of hashes, and the cheapest row by dynamic programming from the end of the
+//! gap to its beginning; gaps are planned in order, each knowing how the one before it ended. The values that
+//! are there while the plan is made stand for those to come. Cost: 10 to 20 us a series, bounded by
+//! [`MAX_CHAIN`] and [`MAX_NEIGHBOURS`].
+
+use super::layout::Layout;
+use super::plan::{MAX_EDGE, Patch, Plan, Record, TIME_WIDTH};
+use super::snappy::{
+    MAX_COPY, MAX_OFFSET, NEAR_LENGTHS, NEAR_OFFSET, copy_cost, encode_copy, encode_literal_tag,
+};
+
+#[path = "plan_gap.rs"]
+mod gap;
+use gap::{Gap, Start};
+
+/// How many earlier places with the same next four bytes are looked at.
+const MAX_CHAIN: usize = 16;
+/// How many earlier values are looked at as neighbours for the copies beside a value.
+const MAX_NEIGHBOURS: usize = 96;
+/// Times of more groups than this have no codes left.
+const MAX_TIME_GROUPS: usize = 10_000;
+const HASH_BITS: u32 = 14;
+/// Stands for the bytes of values, which match nothing.
+const VALUE: u16 = u16::MAX;
+const NONE: u32 = u32::MAX;
+
+/// The longest repeat that ends or begins at a place: how long, and how far back. 0 where there is none.
+#[derive(Clone, Copy, Default, Debug)]
+struct Match {
+    length: u16,
+    offset: u16,
+}
+
+/// The repeats that begin at a place: the longest of all, and the longest that takes two bytes.
+#[derive(Clone, Copy, Default)]
+struct Matches {
+    far: Match,
+    near: Match,
+}
+
+/// The memory of a search, to be used again.
+#[derive(Default)]
+pub(super) struct Search {
+    /// A code for each byte: its value, or [`VALUE`], or for times 256 and up.
+    codes: Vec<u16>,
+    heads: Vec<u32>,
+    chain: Vec<u32>,
+    matches: Vec<Matches>,
+    gap: Gap,
+}
+
+/// What the gaps planned so far have come to.
+struct Draft<'a> {
+    layout: &'a Layout,
+    records: Vec<Record>,
+    constants: Vec<u8>,
+    patches: Vec<Patch>,
+    head: usize,
+    /// The copy that ends before the last value, as it is expected to be, and the bytes of that value it covers.
+    offset: usize,
+    length: usize,
+    low: usize,
+}
+
+impl Search {
+    /// The plan of a request, or `None` where one of its gaps is too large for any.
+    /// Every time in it must have [`TIME_WIDTH`] bytes.
+    pub(super) fn plan(&mut self, layout: &Layout) -> Option<Plan> {
+        if layout.times.len() > MAX_TIME_GROUPS || layout.bytes.len() >= NONE as usize {
+            return None;
+        }
+        self.prepare(layout);
+        let mut draft = Draft {
+            layout,
+            records: vec![Record::default(); layout.values.len()],
+            constants: Vec::new(),
+            patches: Vec::new(),
+            head: 0,
+            offset: 0,
+            length: 0,
+            low: 0,
+        };
+        for number in 0..=layout.values.len() {
+            self.plan_gap(number, &mut draft)?;
+        }
+        Some(Plan::new(draft.records, draft.constants, draft.head, draft.patches, layout))
+    }
+
+    /// Gives every byte its code: bytes that change from request to request must not look like others.
+    fn prepare(&mut self, layout: &Layout) {
+        self.codes.clear();
+        self.codes.extend(layout.bytes.iter().map(|&byte| u16::from(byte)));
+        let mut group = 0;
+        for (number, &at) in layout.values.iter().enumerate() {
+            if layout.times.get(group + 1).is_some_and(|next| next.value as usize == number) {
+                group += 1;
+            }
+            let at = at as usize;
+            self.codes[at..at + 8].fill(VALUE);
+            for (n, code) in self.codes[at + 9..][..TIME_WIDTH].iter_mut().enumerate() {
+                *code = (256 + group * TIME_WIDTH + n) as u16;
+            }
+        }
+        self.heads.clear();
+        self.heads.resize(1 << HASH_BITS, NONE);
+        self.chain.clear();
+        self.chain.resize(self.codes.len(), NONE);
+    }
+
+    /// Plans the bytes between value `number - 1` and value `number`.
+    fn plan_gap(&mut self, number: usize, draft: &mut Draft<'_>) -> Option<()> {
+        let layout = draft.layout;
+        let from = number.checked_sub(1).map_or(0, |before| layout.values[before] as usize + 8);
+        let to = layout.values.get(number).map_or(layout.bytes.len(), |&at| at as usize);
+        self.find_matches(from, to);
+        self.gap.begin(to - from);
+        if number < layout.values.len() {
+            self.offer_ends(number, from, to, layout);
+        }
+        self.gap.solve(&self.matches);
+        let start = self.choose_start(number, from, to, draft);
+        self.write_gap(number, from, to, &start, draft)
+    }
+
+    /// Fills `matches` for the places from `from` to `to`, and makes those places known.
+    fn find_matches(&mut self, from: usize, to: usize) {
+        self.matches.clear();
+        let mut last = Matches::default();
+        for at in from..to {
+            let shorter = |m: Match| Match { length: m.length.saturating_sub(1), offset: m.offset };
+            let mut found = Matches { far: shorter(last.far), near: shorter(last.near) };
+            let room = (to - at).min(MAX_COPY);
+            if room >= 4 {
+                let slot = hash(&self.codes[at..at + 4]);
+                let mut earlier = self.heads[slot];
+                for _ in 0..MAX_CHAIN {
+                    let offset = at.wrapping_sub(earlier as usize);
+                    if earlier == NONE || offset > MAX_OFFSET {
+                        break;
+                    }
+                    let length = common(&self.codes, at - offset, at, room);
+                    let candidate = Match { length: length as u16, offset: offset as u16 };
+                    if candidate.length > found.far.length {
+                        found.far = candidate;
+                    }
+                    if offset < NEAR_OFFSET && candidate.length > found.near.length {
+                        found.near = candidate;
+                    }
+                    if length == room && found.near.length >= 11 {
+                        break;
+                    }
+                    earlier = self.chain[earlier as usize];
+                }
+                self.chain[at] = self.heads[slot];
+                self.heads[slot] = at as u32;
+            }
+            last = found;
+            self.matches.push(found);
+        }
+    }
+
+    /// The copies that could end right before value `number`.
+    fn offer_ends(&mut self, number: usize, from: usize, to: usize, layout: &Layout) {
+        let value = bits(layout, number);
+        let oldest = number.saturating_sub(MAX_NEIGHBOURS);
+        let likely_high = (oldest..number)
+            .map(|other| (value ^ bits(layout, other)).leading_zeros() as usize / 8)
+            .max()
+            .unwrap_or(0);
+        self.gap.likely_high = likely_high;
+        self.gap.end_without(value_cost(0, likely_high));
+        for other in (oldest..number).rev() {
+            let end = layout.values[other] as usize;
+            let offset = to - end;
+            if offset > MAX_OFFSET {
+                break;
+            }
+            let room = (to - from).min(MAX_EDGE).min(end);
+            let length = common_back(&self.codes, end, to, room);
+            if length > 0 {
+                let low = (value ^ bits(layout, other)).trailing_zeros() as usize / 8;
+                self.gap.offer_end(length, offset, number - other, low, value_cost(low, likely_high));
+            }
+        }
+        self.gap.settle_ends();
+    }
+
+    /// The cheapest way into the gap: with a copy right after the value before it, or without.
+    fn choose_start(&self, number: usize, from: usize, to: usize, draft: &Draft<'_>) -> Start {
+        let mut best = Start { cost: self.gap.cost(0) + value_cost(draft.low, 0), ..Start::default() };
+        let Some(before) = number.checked_sub(1) else { return best };
+        let layout = draft.layout;
+        let value = bits(layout, before);
+        for other in (before.saturating_sub(MAX_NEIGHBOURS)..before).rev() {
+            let source = layout.values[other] as usize + 8;
+            let offset = from - source;
+            if offset > MAX_OFFSET {
+                break;
+            }
+            let length = common(&self.codes, source, from, (to - from).min(MAX_EDGE));
+            let high = (value ^ bits(layout, other)).leading_zeros() as usize / 8;
+            let high = high.min(8 - draft.low);
+            let merges = draft.low == 8 && offset == draft.offset;
+            let short = NEAR_LENGTHS.end().saturating_sub(high);
+            for after in [length, length.min(short)] {
+                if after == 0 {
+                    continue;
+                }
+                let element = if merges && draft.length + after <= MAX_COPY {
+                    copy_cost(offset, draft.length + after) - copy_cost(offset, draft.length)
+                } else {
+                    copy_cost(offset, after + high)
+                };
+                let cost = element + value_cost(draft.low, high);
+                let start = Start { cost: 0, after, offset, back: before - other, low: 0, low_back: 0, high };
+                best.take(Start { cost: cost + self.gap.cost(after), ..start });
+                if after == to - from && number < layout.values.len() && other + 1 < number {
+                    // The whole gap is one copy, which may go on over the next value's low bytes.
+                    let next = other + 1;
+                    if layout.values[next] as usize + offset == to {
+                        let low = (bits(layout, number) ^ bits(layout, next)).trailing_zeros() as usize / 8;
+                        let cost = cost + value_cost(low, self.gap.likely_high);
+                        best.take(Start { cost, low, low_back: number - next, ..start });
+                    }
+                }
+            }
+        }
+        best
+    }
+
+    /// Appends the gap's elements and fills the records on both its sides.
+    fn write_gap(
+        &self,
+        number: usize,
+        from: usize,
+        to: usize,
+        start: &Start,
+        draft: &mut Draft<'_>,
+    ) -> Option<()> {
+        if let Some(before) = number.checked_sub(1) {
+            let record = &mut draft.records[before];
+            record.after = start.after as u8;
+            record.after_offset = start.offset as u16;
+            record.after_value = start.back as u16;
+            let merges =
+                draft.low == 8 && draft.offset == start.offset && draft.length + start.after <= MAX_COPY;
+            draft.length = if merges { draft.length + start.after } else { start.after + start.high };
+            draft.offset = start.offset;
+        }
+        let opening = draft.constants.len();
+        let end = self.gap.elements(start.after, |first, last, copy| match copy {
+            Some(found) => encode_copy(found.offset.into(), last - first, &mut draft.constants),
+            None => draft.literal(from + first..from + last),
+        });
+        if number == draft.records.len() {
+            return Some(());
+        }
+        let constants = draft.constants.len() - opening;
+        let record = &mut draft.records[number];
+        if number == 0 {
+            draft.head = constants;
+        } else {
+            record.constants = u16::try_from(constants).ok()?;
+        }
+        if let Some(end) = end {
+            record.before = end.length as u8;
+            record.before_offset = end.offset as u16;
+            record.before_value = end.back as u16;
+            draft.low = end.low;
+            draft.offset = end.offset;
+            draft.length = end.length + end.low;
+        } else if start.low_back > 0 {
+            record.before_value = start.low_back as u16;
+            draft.low = start.low;
+            draft.length = if draft.length > MAX_EDGE { start.low } else { draft.length + start.low };
+        } else {
+            (draft.low, draft.offset, draft.length) = (0, 0, 0);
+        }
+        debug_assert!(to >= from);
+        Some(())
+    }
+}
+
+impl Draft<'_> {
+    /// Appends a literal, and notes where in it a time stands that is the first of its group.
+    fn literal(&mut self, range: std::ops::Range<usize>) {
+        encode_literal_tag(range.len(), &mut self.constants);
+        let first = self.patches.len();
+        for time in &self.layout.times[first..] {
+            let at = self.layout.values[time.value as usize] as usize + 9;
+            if !range.contains(&at) {
+                break;
+            }
+            debug_assert!(at + TIME_WIDTH <= range.end, "nothing repeats the bytes of a new time");
+            let at = (self.constants.len() + at - range.start) as u32;
+            self.patches.push(Patch { at, batch: time.batch });
+        }
+        self.constants.extend_from_slice(&self.layout.bytes[range]);
+    }
+}
+
+/// What a value costs of which so many low and high bytes are covered; one that is wholly covered joins the
+/// copies beside it, which is worth about one of them.
+fn value_cost(low: usize, high: usize) -> usize {
+    match 8 - low - high.min(8 - low) {
+        0 if low == 8 => 0,
+        0 => 1,
+        rest => rest + 2,
+    }
+}
+
+fn bits(layout: &Layout, number: usize) -> u64 {
+    let at = layout.values[number] as usize;
+    u64::from_le_bytes(layout.bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn hash(codes: &[u16]) -> usize {
+    let word = codes.iter().fold(0u64, |word, &code| (word << 16) | u64::from(code));
+    (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HASH_BITS)) as usize
+}
+
+/// How many codes from `a` on are those from `b` on, at most `room`. Values match nothing.
+fn common(codes: &[u16], a: usize, b: usize, room: usize) -> usize {
+    let target = &codes[b..b + room];
+    codes[a..].iter().zip(target).take_while(|(x, y)| x == y).count()
+}
+
+/// How many codes before `a` are those before `b`, at most `room`.
+fn common_back(codes: &[u16], a: usize, b: usize, room: usize) -> usize {
+    let (source, target) = (&codes[a - room..a], &codes[b - room..b]);
+    source.iter().rev().zip(target.iter().rev()).take_while(|(x, y)| x == y).count()
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

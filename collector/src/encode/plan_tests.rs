@@ -1,0 +1,1 @@
+//! Plans of small layouts, where one can see what they should be.

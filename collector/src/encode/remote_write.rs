@@ -1,0 +1,211 @@
+//! The encoder: batches in, one complete request body out (snappy block format, ready for the wire).
+//!
+//! Cost in the steady state: some 4 ns a sample, no allocation, no lock. A request whose shapes have no plan yet,
+//! or whose times lie outside 1971 to 2109, is encoded plainly and searched for repeats: some 500 ns a sample.
+
+use std::sync::Arc;
+
+use super::labels::Rewrite;
+use super::layout::{Frame, Layout, Ordered};
+use super::plan::TIME_WIDTH;
+use super::plan_cache::{Found, PlanCache};
+use super::plan_search::Search;
+use super::protobuf::{encode_varint, varint_len};
+use super::snappy::Matcher;
+use super::{remote_write_v1, remote_write_v2};
+use crate::model::Batch;
+
+/// Requests of more floats than this are not planned as a whole: a plan takes up to 20 us a series to make.
+const MAX_PLANNED_VALUES: usize = 20_000;
+
+/// The version of remote write.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Protocol {
+    /// 1.0: `prometheus.WriteRequest`.
+    #[default]
+    V1,
+    /// 2.0: `io.prometheus.write.v2.Request`.
+    V2,
+}
+
+/// What one class of endpoints wants. It does not change while the encoder lives.
+#[derive(Default)]
+pub struct Options {
+    pub protocol: Protocol,
+    /// Added to every series that lacks a label of that name.
+    pub external_labels: Vec<(String, String)>,
+    /// Whether histograms go in their native form; else in their classic one.
+    pub native_histograms: bool,
+    /// Whether 2.0 requests carry help and unit; the type always goes along.
+    pub help: bool,
+    /// Called for every series when it is planned, and whenever it is sent without a plan.
+    pub rewrite: Option<Box<Rewrite>>,
+}
+
+/// What a request holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Encoded {
+    /// Float samples. With no histograms either, there is nothing to send.
+    pub samples: usize,
+    /// Native histograms.
+    pub histograms: usize,
+    /// Bytes of the request when it is decompressed.
+    pub plain_bytes: usize,
+    /// How many of the floats were written from a plan.
+    pub planned: usize,
+}
+
+/// Encodes requests for one class of endpoints. It learns the shapes that come, and keeps its memory.
+pub struct Encoder {
+    options: Options,
+    frame: Frame,
+    cache: PlanCache,
+    search: Search,
+    layout: Layout,
+    matcher: Matcher,
+    order: Vec<u32>,
+    key: Vec<u64>,
+    values: Vec<u64>,
+    message: Vec<u8>,
+    tail: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Encoder {
+    pub fn new(options: Options) -> Self {
+        let frame = match options.protocol {
+            Protocol::V1 => remote_write_v1::FRAME,
+            Protocol::V2 => remote_write_v2::FRAME,
+        };
+        Encoder {
+            options,
+            frame,
+            cache: PlanCache::default(),
+            search: Search::default(),
+            layout: Layout::default(),
+            matcher: Matcher::default(),
+            order: Vec::new(),
+            key: Vec::new(),
+            values: Vec::new(),
+            message: Vec::new(),
+            tail: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Heap bytes of the plans that are kept.
+    pub fn plan_bytes(&self) -> usize {
+        self.cache.memory()
+    }
+
+    /// How many plans are kept.
+    pub fn plans(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Appends one request body with the samples of `batches` to `out`.
+    ///
+    /// Batches of one series must come in the order of their times. Among consecutive batches of the same time
+    /// the encoder chooses the order itself, so that requests of the same sources look alike.
+    ///
+    /// # Panics
+    /// If the request would be 4 GiB or more when decompressed.
+    pub fn encode(&mut self, batches: &[&Batch], out: &mut Vec<u8>) -> Encoded {
+        self.arrange(batches);
+        self.cache.tick();
+        self.tail.clear();
+        self.body.clear();
+        let order = std::mem::take(&mut self.order);
+        let mut key = std::mem::take(&mut self.key);
+        let mut encoded = Encoded::default();
+        let all = Ordered { batches, order: &order };
+        let narrow = all.iter().all(|batch| varint_len(batch.time_ms as u64) == TIME_WIDTH);
+        if !(narrow && self.encode_planned(all, &key, &mut encoded)) {
+            if narrow && self.options.protocol == Protocol::V1 && all.len() > 1 {
+                for at in 0..order.len() {
+                    let one = Ordered { batches, order: &order[at..=at] };
+                    key.clear();
+                    key.push(one.get(0).shape().id() << 1);
+                    if !self.encode_planned(one, &key, &mut encoded) {
+                        self.encode_plain(one, &mut encoded);
+                    }
+                }
+            } else {
+                self.encode_plain(all, &mut encoded);
+            }
+        }
+        self.order = order;
+        self.key = key;
+        self.finish(&mut encoded, out);
+        encoded
+    }
+
+    /// Orders the batches of equal time by shape, and makes the key by which their plan is found: for each its
+    /// shape and whether its time differs from the one before.
+    fn arrange(&mut self, batches: &[&Batch]) {
+        self.order.clear();
+        self.key.clear();
+        let mut from = 0;
+        while from < batches.len() {
+            let time = batches[from].time_ms;
+            let same = batches[from..].iter().take_while(|batch| batch.time_ms == time).count();
+            self.order.extend(from as u32..(from + same) as u32);
+            let group = &mut self.order[from..];
+            group.sort_unstable_by_key(|&at| (batches[at as usize].shape().id(), at));
+            self.key.extend(group.iter().enumerate().map(|(position, &at)| {
+                (batches[at as usize].shape().id() << 1) | u64::from(position == 0 && from > 0)
+            }));
+            from += same;
+        }
+    }
+
+    /// Appends to the body if there is a plan, or one is made.
+    fn encode_planned(&mut self, batches: Ordered<'_>, key: &[u64], encoded: &mut Encoded) -> bool {
+        let series: usize = batches.iter().map(|batch| batch.values.len()).sum();
+        if series > MAX_PLANNED_VALUES {
+            return false;
+        }
+        let mut found = self.cache.find(key, series);
+        if found == Found::Worth {
+            self.layout.lay_out(&self.options, batches);
+            let plan = self.search.plan(&self.layout);
+            let shapes = batches.iter().map(|batch| Arc::downgrade(batch.shape())).collect();
+            found = self.cache.insert(key, shapes, plan);
+        }
+        let Found::Plan(at) = found else { return false };
+        let plan = self.cache.plan(at);
+        plan.encode(batches, &mut self.values, &mut self.body);
+        encoded.samples += plan.records.len();
+        encoded.planned += plan.records.len();
+        encoded.plain_bytes += plan.plain;
+        encoded.histograms += plan.histograms().len();
+        plan.histograms().encode(self.frame, batches, &mut self.message, &mut self.tail);
+        true
+    }
+
+    /// Appends to the body what the usual matcher finds.
+    fn encode_plain(&mut self, batches: Ordered<'_>, encoded: &mut Encoded) {
+        self.layout.lay_out(&self.options, batches);
+        self.matcher.encode_elements(&self.layout.bytes, &mut self.body);
+        encoded.samples += self.layout.values.len();
+        encoded.plain_bytes += self.layout.bytes.len();
+        let histograms = &self.layout.histograms;
+        encoded.histograms += histograms.len();
+        histograms.encode(self.frame, batches, &mut self.message, &mut self.tail);
+    }
+
+    /// Appends the length, the body, and the histograms, which come last.
+    fn finish(&mut self, encoded: &mut Encoded, out: &mut Vec<u8>) {
+        encoded.plain_bytes += self.tail.len();
+        let length = u32::try_from(encoded.plain_bytes).expect("a request is below 4 GiB");
+        encode_varint(u64::from(length), out);
+        out.extend_from_slice(&self.body);
+        if !self.tail.is_empty() {
+            self.matcher.encode_elements(&self.tail, out);
+        }
+    }
+}

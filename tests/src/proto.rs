@@ -1,0 +1,13 @@
+//! Remote write as a receiver sees it: messages generated from the published .proto files by `build.rs`.
+
+#![allow(missing_docs, unreachable_pub, clippy::all)]
+
+/// Remote write 1.0.
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/prometheus.rs"));
+}
+
+/// Remote write 2.0.
+pub mod v2 {
+    include!(concat!(env!("OUT_DIR"), "/io.prometheus.write.v2.rs"));
+}
