@@ -1,5 +1,9 @@
 //! Support for the end-to-end tests.
 
+pub mod exposition;
 pub mod made;
+pub mod process;
 pub mod proto;
+pub mod receiver;
+pub mod skip;
 pub mod wire;

@@ -68,10 +68,7 @@ fn explain(text: &str) -> String {
         );
     }
     let known: Vec<&str> = quoted.skip(1).step_by(2).collect();
-    let nearest = known.iter().max_by(|a, b| {
-        let score = |key: &&str| strsim::jaro_winkler(key, unknown);
-        score(a).total_cmp(&score(b))
-    });
+    let nearest = known.iter().min_by_key(|key| strsim::damerau_levenshtein(key, unknown));
     match nearest {
         Some(nearest) => format!("{before}unknown key `{unknown}`; did you mean `{nearest}`?"),
         None => format!("{before}unknown key `{unknown}`; none is known here"),

@@ -1,0 +1,192 @@
+//! An endpoint that misbehaves: what is sent again, what is dropped and counted, and that no other one notices.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use collector_tests::process::{Collector, free_port, wait_for};
+use collector_tests::receiver::{Answer, Point, Receiver};
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn start(folder: &Path, endpoints: &str) -> Collector {
+    let file = folder.join("c.yml");
+    std::fs::write(&file, format!("global: {{scrape_interval: 200ms}}\nremote_write:\n{endpoints}")).unwrap();
+    let flags = [format!("--config.file={}", file.display())];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    Collector::start(free_port(), folder, &flags)
+}
+
+fn requests(receiver: &Receiver) -> usize {
+    receiver.look(|taken| taken.requests.len())
+}
+
+/// The times at which `node_load1` arrived.
+fn times(receiver: &Receiver) -> Vec<i64> {
+    receiver.look(|taken| {
+        let of_load =
+            |(key, points): (&String, &Vec<Point>)| key.starts_with("node_load1{").then(|| points.clone());
+        taken.series.iter().find_map(of_load).unwrap_or_default().iter().map(|point| point.0).collect()
+    })
+}
+
+/// Every tick is there once and in order: no gap between the first and the last.
+fn assert_whole(times: &[i64]) {
+    assert!(!times.is_empty());
+    for pair in times.windows(2) {
+        assert_eq!(pair[1] - pair[0], 200, "in {times:?}");
+    }
+}
+
+fn value(collector: &Collector, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let page = collector.metrics();
+    let full = format!("prometheus_remote_storage_{name}");
+    page.value(&full, labels).unwrap_or_else(|| panic!("{full}{labels:?} is missing"))
+}
+
+#[test]
+fn a_dead_endpoint_slows_no_other_and_gets_everything_when_it_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, bad) = (Receiver::start(), Receiver::start());
+    bad.answer(Answer::Status(503, Vec::new(), "busy".into()));
+    let config = format!(
+        "  - {{url: '{}', name: good}}\n  - {{url: '{}', name: bad}}\n  - {{url: 'http://127.0.0.1:1/', name: dead}}\n",
+        good.url(),
+        bad.url()
+    );
+    let collector = start(folder.path(), &config);
+    assert!(
+        wait_for(LONG, || times(&good).len() >= 10 && requests(&bad) >= 3),
+        "{}",
+        collector.process.log()
+    );
+    assert_whole(&times(&good));
+    assert!(times(&bad).is_empty());
+    assert!(value(&collector, "samples_retried_total", &[("remote_name", "bad")]) > 0.0);
+    assert_eq!(value(&collector, "samples_failed_total", &[("remote_name", "bad")]), 0.0);
+    assert!(value(&collector, "requests_total", &[("remote_name", "dead"), ("code", "0")]) > 0.0);
+    assert!(value(&collector, "samples_pending", &[("remote_name", "bad")]) > 0.0);
+    bad.answer(Answer::Accept);
+    let first = times(&good)[0];
+    assert!(wait_for(LONG, || times(&bad).len() >= 15), "{}", collector.process.log());
+    assert_whole(&times(&bad));
+    assert_eq!(times(&bad)[0], first);
+    let log = collector.process.log();
+    assert!(log.contains("HTTP status 503") && log.contains("busy"), "the body is in the log: {log}");
+}
+
+#[test]
+fn garbage_and_lost_answers_are_sent_again_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    receiver.answer(Answer::Garbage);
+    let collector = start(folder.path(), &format!("  - {{url: '{}', name: r}}\n", receiver.url()));
+    assert!(wait_for(LONG, || value(&collector, "samples_retried_total", &[]) > 0.0));
+    receiver.answer(Answer::TakeAndHangUp);
+    assert!(wait_for(LONG, || requests(&receiver) >= 2));
+    receiver.answer(Answer::Accept);
+    assert!(wait_for(LONG, || times(&receiver).last() > times(&receiver).first()));
+    receiver.look(|taken| {
+        assert_eq!(taken.faults, Vec::<String>::new());
+        for (series, points) in &taken.series {
+            let mut known: BTreeMap<i64, u64> = BTreeMap::new();
+            for (time, bits) in points {
+                let same = *known.entry(*time).or_insert(*bits) == *bits;
+                assert!(same, "{series} has two values at {time}");
+            }
+        }
+    });
+    let mut unique = times(&receiver);
+    unique.dedup();
+    assert_whole(&unique);
+}
+
+#[test]
+fn what_is_refused_for_good_is_dropped_and_counted_and_the_next_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    receiver.answer(Answer::Status(400, Vec::new(), "out of bounds".into()));
+    let collector = start(folder.path(), &format!("  - {{url: '{}', name: r}}\n", receiver.url()));
+    assert!(wait_for(LONG, || value(&collector, "samples_failed_total", &[]) > 0.0));
+    assert_eq!(value(&collector, "samples_retried_total", &[]), 0.0);
+    receiver.answer(Answer::Accept);
+    assert!(wait_for(LONG, || times(&receiver).len() >= 3));
+    assert!(collector.process.log().contains("out of bounds"));
+}
+
+#[test]
+fn too_many_requests_waits_as_long_as_it_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    receiver.answer(Answer::Status(429, vec![("Retry-After".into(), "2".into())], String::new()));
+    let _collector = start(folder.path(), &format!("  - {{url: '{}', name: r}}\n", receiver.url()));
+    assert!(wait_for(LONG, || requests(&receiver) == 1));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(requests(&receiver), 1, "nothing is sent before the two seconds are over");
+    receiver.answer(Answer::Accept);
+    assert!(wait_for(LONG, || times(&receiver).len() >= 10));
+    assert_whole(&times(&receiver));
+}
+
+#[test]
+fn requests_carry_the_headers_of_their_protocol_and_the_users() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (Receiver::start(), Receiver::start());
+    std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
+    let config = format!(
+        "  - {{url: '{}', name: one, headers: {{X-Scope-OrgID: me}}, basic_auth: {{username: u, password: p}}}}\n  \
+           - {{url: '{}', name: two, protobuf_message: io.prometheus.write.v2.Request, bearer_token_file: token}}\n",
+        one.url(),
+        two.url()
+    );
+    let _collector = start(folder.path(), &config);
+    assert!(wait_for(LONG, || times(&one).len() >= 2 && times(&two).len() >= 2));
+    let header = |receiver: &Receiver, name: &str| {
+        receiver.look(|taken| taken.requests[0].get(name).cloned().unwrap_or_default())
+    };
+    assert_eq!(header(&one, "content-type"), "application/x-protobuf");
+    assert_eq!(header(&one, "x-prometheus-remote-write-version"), "0.1.0");
+    assert_eq!(header(&one, "x-scope-orgid"), "me");
+    assert_eq!(header(&one, "authorization"), "Basic dTpw");
+    assert_eq!(header(&two, "content-type"), "application/x-protobuf;proto=io.prometheus.write.v2.Request");
+    assert_eq!(header(&two, "x-prometheus-remote-write-version"), "2.0.0");
+    assert_eq!(header(&two, "authorization"), "Bearer s3cret");
+    for receiver in [&one, &two] {
+        assert_eq!(header(receiver, "content-encoding"), "snappy");
+        assert!(header(receiver, "user-agent").starts_with("collector/"));
+        receiver.look(|taken| assert_eq!(taken.faults, Vec::<String>::new()));
+        assert_whole(&times(receiver));
+    }
+}
+
+#[test]
+fn a_receiver_that_does_not_know_2_0_gets_1_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let (silent, refusing) = (Receiver::start(), Receiver::start());
+    silent.answer(Answer::AcceptSilently);
+    refusing.answer(Answer::Status(415, Vec::new(), "unsupported".into()));
+    let config: String = [&silent, &refusing]
+        .iter()
+        .map(|r| format!("  - {{url: '{}', protobuf_message: io.prometheus.write.v2.Request}}\n", r.url()))
+        .collect();
+    let collector = start(folder.path(), &config);
+    let version = |receiver: &Receiver| {
+        receiver.look(|taken| taken.requests.last().map(|r| r["x-prometheus-remote-write-version"].clone()))
+    };
+    assert!(wait_for(LONG, || version(&silent).as_deref() == Some("0.1.0")), "{}", collector.process.log());
+    assert!(wait_for(LONG, || version(&refusing).as_deref() == Some("0.1.0")));
+    refusing.answer(Answer::AcceptSilently);
+    assert!(wait_for(LONG, || times(&refusing).len() >= 5));
+    assert_whole(&times(&refusing));
+}
+
+#[test]
+fn a_slow_endpoint_gets_one_request_at_a_time_and_everything_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    receiver.answer(Answer::Slow(Duration::from_millis(700)));
+    let mut collector = start(folder.path(), &format!("  - {{url: '{}', name: r}}\n", receiver.url()));
+    assert!(wait_for(LONG, || times(&receiver).len() >= 8), "{}", collector.process.log());
+    assert_eq!(collector.process.terminate(Duration::from_secs(10)).and_then(|s| s.code()), Some(0));
+    assert_whole(&times(&receiver));
+}
