@@ -2,4 +2,7 @@
 
 pub mod clock;
 pub mod file;
+pub mod identity;
+pub mod mounts;
+pub mod netlink;
 pub mod text;
