@@ -1,16 +1,21 @@
 //! Kernel files that stay open: `pread` from offset 0 into a buffer that the caller owns and uses again.
 //!
-//! Cost: one system call for a file smaller than the buffer (procfs and sysfs end a file with a short read, but
-//! only a read of 0 bytes proves it; so a read that leaves room in the buffer is followed by one more).
+//! Cost: one system call where a short read proves the end (see [`KeptFile::whole`] and [`KeptFile::records`]),
+//! else two: only a read of 0 bytes ends a file of which the kernel shows one page of records a time.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// No kernel file that we read is larger: a reader stops there with an error that names the file.
 pub const MAX_KERNEL_FILE: usize = 64 << 20;
 const FIRST_READ: usize = 4096;
+/// The kernel fills at least a page with records before it ends a read early.
+const RECORD_PAGE: usize = 4096;
+/// A file whose time stamp is younger may still change without a new time stamp: the kernel's clock is coarse.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// A file that could not be read: says which, and why.
 #[derive(Debug, thiserror::Error)]
@@ -25,11 +30,26 @@ pub struct ReadError {
 pub struct KeptFile {
     path: PathBuf,
     file: Option<File>,
+    /// A read that leaves room and gives fewer bytes than this has reached the end of the file.
+    ends_below: usize,
 }
 
 impl KeptFile {
+    /// A file of which nothing is known: its end is proved by a read of 0 bytes.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        KeptFile { path: path.into(), file: None }
+        KeptFile { path: path.into(), file: None, ends_below: 0 }
+    }
+
+    /// A file that the kernel makes in one piece (`single_open`, sysfs attributes, sysctls): a read that leaves
+    /// room in the buffer has all of it.
+    pub fn whole(path: impl Into<PathBuf>) -> Self {
+        KeptFile { path: path.into(), file: None, ends_below: usize::MAX }
+    }
+
+    /// A file made of records (`seq_file`) of at most `longest` bytes each: the kernel ends a read early only
+    /// when the next record does not fit into a page, so a shorter read has all of it.
+    pub fn records(path: impl Into<PathBuf>, longest: usize) -> Self {
+        KeptFile { path: path.into(), file: None, ends_below: RECORD_PAGE.saturating_sub(longest) }
     }
 
     pub fn path(&self) -> &Path {
@@ -45,14 +65,14 @@ impl KeptFile {
     /// With the path, when the file can't be opened or read, or is larger than [`MAX_KERNEL_FILE`].
     pub fn read<'b>(&mut self, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], ReadError> {
         if let Some(file) = &self.file {
-            if read_from_start(file, buffer).is_ok() {
+            if read_from_start(file, buffer, self.ends_below).is_ok() {
                 return Ok(buffer);
             }
             self.file = None;
         }
         let fail = |source| ReadError { path: self.path.clone(), source };
         let file = File::open(&self.path).map_err(fail)?;
-        read_from_start(&file, buffer).map_err(fail)?;
+        read_from_start(&file, buffer, self.ends_below).map_err(fail)?;
         self.file = Some(file);
         Ok(buffer)
     }
@@ -65,11 +85,52 @@ impl KeptFile {
 pub fn read_once<'b>(path: &Path, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], ReadError> {
     let fail = |source| ReadError { path: path.to_owned(), source };
     let file = File::open(path).map_err(fail)?;
-    read_from_start(&file, buffer).map_err(fail)?;
+    read_from_start(&file, buffer, 0).map_err(fail)?;
     Ok(buffer)
 }
 
-fn read_from_start(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
+/// What tells whether a file or folder was changed or replaced, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    pub size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Cost: one system call, no allocation for a path below 384 bytes.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn read(path: &Path) -> Result<Self, ReadError> {
+        let fail = |source| ReadError { path: path.to_owned(), source };
+        let facts = std::fs::metadata(path).map_err(fail)?;
+        Ok(Stamp {
+            device: facts.dev(),
+            inode: facts.ino(),
+            size: facts.size(),
+            modified: (facts.mtime(), facts.mtime_nsec()),
+            changed: (facts.ctime(), facts.ctime_nsec()),
+        })
+    }
+
+    /// Whole seconds since 1970 of the last change of the content.
+    pub fn modified_seconds(&self) -> i64 {
+        self.modified.0
+    }
+
+    /// Whether an equal stamp later on means an equal content: not while the change is younger than the clock
+    /// of the file system can tell apart.
+    pub fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let newest = self.modified.max(self.changed).0;
+        u64::try_from(newest).is_ok_and(|newest| newest + SETTLED_AFTER.as_secs() <= now.as_secs())
+    }
+}
+
+fn read_from_start(file: &File, buffer: &mut Vec<u8>, ends_below: usize) -> io::Result<()> {
     buffer.resize(buffer.capacity().max(FIRST_READ), 0);
     let mut filled = 0;
     loop {
@@ -81,7 +142,12 @@ fn read_from_start(file: &File, buffer: &mut Vec<u8>) -> io::Result<()> {
         }
         match file.read_at(&mut buffer[filled..], filled as u64) {
             Ok(0) => break,
-            Ok(n) => filled += n,
+            Ok(n) => {
+                filled += n;
+                if filled < buffer.len() && n < ends_below {
+                    break;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -106,6 +172,32 @@ mod tests {
         assert_eq!(kept.read(&mut buffer).unwrap().len(), 10_000);
         std::fs::write(&path, "").unwrap();
         assert_eq!(kept.read(&mut buffer).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_file_in_one_piece_may_still_outgrow_the_buffer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stat");
+        std::fs::write(&path, "x".repeat(4096)).unwrap();
+        let mut buffer = Vec::new();
+        assert_eq!(KeptFile::whole(&path).read(&mut buffer).unwrap().len(), 4096);
+        std::fs::write(&path, "x".repeat(70_000)).unwrap();
+        assert_eq!(KeptFile::records(&path, 100).read(&mut Vec::new()).unwrap().len(), 70_000);
+        assert_eq!(KeptFile::whole(&path).read(&mut buffer).unwrap().len(), 70_000);
+    }
+
+    #[test]
+    fn a_stamp_tells_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.prom");
+        std::fs::write(&path, "1").unwrap();
+        let before = Stamp::read(&path).unwrap();
+        assert!(!before.is_settled(), "just written");
+        std::fs::write(&path, "12").unwrap();
+        assert_ne!(Stamp::read(&path).unwrap(), before);
+        assert!(
+            Stamp::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))).unwrap().is_settled()
+        );
     }
 
     #[test]

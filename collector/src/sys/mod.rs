@@ -2,5 +2,8 @@
 
 pub mod clock;
 pub mod file;
+pub mod identity;
 pub mod memory;
+pub mod mounts;
+pub mod netlink;
 pub mod text;

@@ -2,7 +2,7 @@
 
 /// The words of a line, cut at spaces and tabs.
 pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|b| b.is_ascii_whitespace()).filter(|word| !word.is_empty())
+    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
 }
 
 /// The lines, without their ends; an empty last one is left out.
@@ -43,6 +43,47 @@ pub fn trim(text: &[u8]) -> &[u8] {
     text.trim_ascii()
 }
 
+/// The word after `key` and a colon and blanks, in lines such as `Name:   value`.
+pub fn value_of<'a>(line: &'a [u8], key: &str) -> Option<&'a [u8]> {
+    let rest = trim(line.strip_prefix(key.as_bytes())?);
+    Some(trim(rest.strip_prefix(b":")?))
+}
+
+/// The bounds of each part of a list such as `0-3,7`; `None` for a part that is not one.
+pub fn ranges(list: &[u8]) -> impl Iterator<Item = Option<(u64, u64)>> {
+    trim(list).split(|&b| b == b',').filter(|part| !part.is_empty()).map(|part| {
+        let mut ends = part.splitn(2, |&b| b == b'-').map(parse_u64);
+        let first = ends.next()??;
+        let last = ends.next().unwrap_or(Some(first))?;
+        (first <= last).then_some((first, last))
+    })
+}
+
+/// A whole number as text, on the stack: for label values.
+#[derive(Clone, Copy, Debug)]
+pub struct Decimal {
+    digits: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    pub fn new(mut number: u64) -> Self {
+        let mut decimal = Decimal { digits: [b'0'; 20], start: 20 };
+        loop {
+            decimal.start -= 1;
+            decimal.digits[decimal.start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return decimal;
+            }
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        as_str(&self.digits[self.start..]).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +96,18 @@ mod tests {
         }
         assert_eq!(parse_hex(b"0000002a"), Some(42));
         assert_eq!(parse_f64(b"0.05"), Some(0.05));
+    }
+
+    #[test]
+    fn decimals_and_ranges() {
+        for number in [0, 7, 10, 4096, u64::MAX] {
+            assert_eq!(Decimal::new(number).as_str(), number.to_string());
+        }
+        let list: Vec<_> = ranges(b"1,3-5,x,9-2\n").collect();
+        assert_eq!(list, [Some((1, 1)), Some((3, 5)), None, None]);
+        assert_eq!(ranges(b"\n").count(), 0);
+        assert_eq!(value_of(b"model name\t: A B\n", "model name"), Some(&b"A B"[..]));
+        assert_eq!(value_of(b"modelx\t: A B\n", "model"), None);
     }
 
     #[test]

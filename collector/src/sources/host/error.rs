@@ -25,11 +25,33 @@ impl CollectError {
         CollectError::Malformed { path: path.to_owned(), line, what: what.into() }
     }
 
+    /// What went wrong with a system call, and which.
+    pub fn call(name: &str, error: &std::io::Error) -> Self {
+        CollectError::Other(format!("{name}: {error}"))
+    }
+
     /// Turns "no such file" into [`CollectError::NoData`], for hardware or features that a host may lack.
     pub fn absent_is_no_data(error: ReadError) -> Self {
         match error.source.kind() {
             std::io::ErrorKind::NotFound => CollectError::NoData(error.to_string()),
             _ => CollectError::Read(error),
         }
+    }
+}
+
+/// Lets a collector go on after a fault, and end with the first one that it met.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Option<CollectError>);
+
+impl Faults {
+    /// The error is made only if it is the first.
+    pub(super) fn note(&mut self, error: impl FnOnce() -> CollectError) {
+        if self.0.is_none() {
+            self.0 = Some(error());
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<(), CollectError> {
+        self.0.map_or(Ok(()), Err)
     }
 }

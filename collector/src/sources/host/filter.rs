@@ -3,6 +3,8 @@
 use hashbrown::HashMap;
 use regex::Regex;
 
+use super::FlagValues;
+
 /// Names whose decision is remembered; above it the map starts anew.
 const REMEMBERED: usize = 16_384;
 
@@ -27,6 +29,28 @@ impl Filter {
         Ok(Filter { include: compile(include)?, exclude: compile(exclude)?, decided: HashMap::new() })
     }
 
+    /// The patterns of two flags, of which one at most may be given. Giving `include` puts the default of
+    /// `exclude` out of force. Each flag comes with its old name, or "".
+    ///
+    /// # Errors
+    /// As [`Filter::new`], and when flags exclude each other.
+    pub fn from_flags(
+        flags: &FlagValues,
+        include: (&str, &str),
+        exclude: (&str, &str),
+    ) -> Result<Self, String> {
+        let included = flags.text_or_alias(include.0, include.1)?;
+        let excluded = flags.text_or_alias(exclude.0, exclude.1)?;
+        if included.is_empty() {
+            return Filter::new("", excluded);
+        }
+        let exclude_given = flags.is_given(exclude.0) || flags.is_given(exclude.1);
+        if exclude_given && !excluded.is_empty() {
+            return Err(format!("--{} and --{} are mutually exclusive", exclude.0, include.0));
+        }
+        Filter::new(included, "")
+    }
+
     /// Whether the filters leave this name out.
     pub fn ignores(&mut self, name: &str) -> bool {
         if let Some(&decided) = self.decided.get(name) {
@@ -42,8 +66,69 @@ impl Filter {
     }
 }
 
+/// A pattern over names that come in the same order tick after tick: remembered by position, so that a known
+/// name costs one compare.
+#[derive(Debug)]
+pub struct OrderedFilter {
+    pattern: Regex,
+    names: Vec<u8>,
+    /// Where each name ends in `names`, and whether the pattern matches it.
+    slots: Vec<(usize, bool)>,
+    position: usize,
+}
+
+impl OrderedFilter {
+    /// # Errors
+    /// As [`Filter::new`].
+    pub fn new(pattern: &str) -> Result<Self, String> {
+        let pattern = Regex::new(pattern).map_err(|error| format!("bad pattern {pattern:?}: {error}"))?;
+        Ok(OrderedFilter { pattern, names: Vec::new(), slots: Vec::new(), position: 0 })
+    }
+
+    /// Starts a tick.
+    pub fn begin(&mut self) {
+        self.position = 0;
+    }
+
+    /// Whether the pattern matches the next name, which is given in pieces.
+    pub fn passes(&mut self, name: &[&[u8]]) -> bool {
+        let position = self.position;
+        let start = position.checked_sub(1).map_or(0, |before| self.slots[before].0);
+        if let Some(&(end, passes)) = self.slots.get(position) {
+            if is_joined(&self.names[start..end], name) {
+                self.position += 1;
+                return passes;
+            }
+            self.slots.truncate(position);
+            self.names.truncate(start);
+        }
+        for piece in name {
+            self.names.extend_from_slice(piece);
+        }
+        let passes = self.pattern.is_match(&String::from_utf8_lossy(&self.names[start..]));
+        self.slots.push((self.names.len(), passes));
+        self.position += 1;
+        if self.position > REMEMBERED {
+            // A file without end in sight: what is beyond is decided anew each time.
+            self.slots.pop();
+            self.names.truncate(start);
+            self.position = REMEMBERED;
+        }
+        passes
+    }
+}
+
+fn is_joined(mut name: &[u8], pieces: &[&[u8]]) -> bool {
+    for piece in pieces {
+        let Some(rest) = name.strip_prefix(*piece) else { return false };
+        name = rest;
+    }
+    name.is_empty()
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::{Flag, FlagDefault};
     use super::*;
 
     #[test]
@@ -55,5 +140,47 @@ mod tests {
         }
         assert!(!Filter::default().ignores("anything"));
         assert!(Filter::new("(", "").unwrap_err().contains("bad pattern \"(\""));
+    }
+
+    #[test]
+    fn names_are_remembered_by_position() {
+        let mut filter = OrderedFilter::new("^(ab|xy)$").unwrap();
+        let orders: [&[&str]; 4] =
+            [&["ab", "cd", "xy"], &["ab", "cd", "xy"], &["cd", "ab", "xy", "q"], &["xy", "ab"]];
+        for order in orders {
+            filter.begin();
+            for name in order {
+                let (a, b) = name.as_bytes().split_at(1);
+                assert_eq!(filter.passes(&[a, b]), ["ab", "xy"].contains(name), "{name} in {order:?}");
+            }
+        }
+        filter.begin();
+        for n in 0..REMEMBERED + 10 {
+            assert!(!filter.passes(&[n.to_string().as_bytes()]));
+        }
+        assert!(filter.slots.len() <= REMEMBERED);
+    }
+
+    #[test]
+    fn flags_exclude_each_other() {
+        static FLAGS: [Flag; 3] = [
+            Flag::new("include", FlagDefault::Text(""), ""),
+            Flag::new("exclude", FlagDefault::Text("^lo$"), ""),
+            Flag::alias("old", "exclude"),
+        ];
+        let make = |given: &[(&str, &str)]| {
+            let mut values = FlagValues::default();
+            FLAGS.iter().for_each(|flag| values.declare(flag));
+            given.iter().for_each(|(name, value)| values.give(name, *value));
+            Filter::from_flags(&values, ("include", ""), ("exclude", "old"))
+        };
+        assert!(make(&[]).unwrap().ignores("lo"));
+        assert!(!make(&[("include", "lo")]).unwrap().ignores("lo"), "the default gives way");
+        assert!(!make(&[("exclude", "")]).unwrap().ignores("lo"));
+        assert!(make(&[("old", "eth")]).unwrap().ignores("eth0"));
+        let both = make(&[("include", "lo"), ("exclude", "eth")]).unwrap_err();
+        assert!(both.contains("--exclude and --include are mutually exclusive"), "{both}");
+        let twice = make(&[("old", "lo"), ("exclude", "eth")]).unwrap_err();
+        assert!(twice.contains("--old and --exclude are mutually exclusive"), "{twice}");
     }
 }

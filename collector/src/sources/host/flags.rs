@@ -1,5 +1,7 @@
 //! Flags of the collectors, as rows of a table: the command line, its help and the reference come from it.
 
+use std::time::Duration;
+
 use hashbrown::HashMap;
 
 /// What a flag holds when it is not given; this also says what it takes.
@@ -87,6 +89,28 @@ impl FlagValues {
         }
     }
 
+    /// The text of the flag, or of its old name `alias` ("" for none) where only that was given.
+    ///
+    /// # Errors
+    /// When both were given.
+    pub fn text_or_alias(&self, name: &str, alias: &str) -> Result<&str, String> {
+        match self.last(alias) {
+            None | Some("") => Ok(self.text(name)),
+            Some(_) if self.is_given(name) => Err(format!("--{alias} and --{name} are mutually exclusive")),
+            Some(text) => {
+                log::warn!("--{alias} is deprecated, use --{name}");
+                Ok(text)
+            }
+        }
+    }
+
+    /// # Errors
+    /// The text, when it is not a Go duration such as `1.5s`, `250ms` or `1m30s`.
+    pub fn duration(&self, name: &str) -> Result<Duration, String> {
+        let text = self.text(name);
+        parse_duration(text).ok_or_else(|| format!("--{name}: expected a duration such as 5s, got {text:?}"))
+    }
+
     /// # Errors
     /// The value, when it is not a whole number.
     pub fn int(&self, name: &str) -> Result<i64, String> {
@@ -109,5 +133,50 @@ impl FlagValues {
 
     fn last(&self, name: &str) -> Option<&str> {
         self.given.get(name)?.last().map(String::as_str)
+    }
+}
+
+/// A sum of numbers with units (`h`, `m`, `s`, `ms`, `us`, `ns`), as Go writes durations, without sign.
+fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let (mut rest, mut sum) = (text, None);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let after = &rest[digits..];
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let scale = match &after[..unit_end] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        let part = Duration::try_from_secs_f64(number * scale).ok()?;
+        sum = Some(sum.unwrap_or(Duration::ZERO).checked_add(part)?);
+        rest = &after[unit_end..];
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_as_go_writes_them() {
+        let ms = |n| Some(Duration::from_millis(n));
+        for (text, duration) in
+            [("5s", ms(5000)), ("1m30s", ms(90_000)), ("1.5s", ms(1500)), ("250ms", ms(250)), ("0", ms(0))]
+        {
+            assert_eq!(parse_duration(text), duration, "{text}");
+        }
+        for wrong in ["", "5", "s", "5x", "-5s", "1e3s", "5 s"] {
+            assert_eq!(parse_duration(wrong), None, "{wrong}");
+        }
     }
 }

@@ -14,7 +14,7 @@ pub(super) static COLLECTOR: Registration = Registration {
     default_enabled: true,
     flags: &[],
     families: &[&LOAD1, &LOAD5, &LOAD15],
-    new: |setup| Ok(Box::new(Loadavg { file: KeptFile::new(setup.paths.proc("loadavg")) })),
+    new: |setup| Ok(Box::new(Loadavg { file: KeptFile::whole(setup.paths.proc("loadavg")) })),
 };
 
 struct Loadavg {

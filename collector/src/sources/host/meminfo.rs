@@ -2,6 +2,7 @@
 //!
 //! Every line of the file is given, also those that node_exporter left out since 1.9.
 
+use super::error::Faults;
 use super::{CollectError, Collector, Registration, Tick};
 use crate::model::{Dynamic, Family, Kind, Recorder};
 use crate::sys::file::KeptFile;
@@ -14,7 +15,9 @@ pub(super) static COLLECTOR: Registration = Registration {
     default_enabled: true,
     flags: &[],
     families: &[&FIELDS],
-    new: |setup| Ok(Box::new(Meminfo { file: KeptFile::new(setup.paths.proc("meminfo")), name: String::new() })),
+    new: |setup| {
+        Ok(Box::new(Meminfo { file: KeptFile::whole(setup.paths.proc("meminfo")), name: String::new() }))
+    },
 };
 
 struct Meminfo {
@@ -26,9 +29,14 @@ struct Meminfo {
 impl Collector for Meminfo {
     fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
         let Meminfo { file, name } = self;
+        let mut faults = Faults::default();
         for (number, line) in text::lines(file.read(&mut tick.buffer)?).enumerate() {
-            let field = parse_line(line)
-                .ok_or_else(|| CollectError::malformed(file.path(), number + 1, "expected `Name: number [kB]`"))?;
+            let Some(field) = parse_line(line) else {
+                faults.note(|| {
+                    CollectError::malformed(file.path(), number + 1, "expected `Name: number [kB]`")
+                });
+                continue;
+            };
             metric_name(field.name, name);
             let suffix = if field.in_bytes { "_bytes" } else { "" };
             let sample = Dynamic {
@@ -40,7 +48,7 @@ impl Collector for Meminfo {
             };
             out.put_dynamic(&sample, field.value);
         }
-        Ok(())
+        faults.finish()
     }
 }
 

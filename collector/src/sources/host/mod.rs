@@ -9,13 +9,14 @@ mod flags;
 mod runner;
 
 pub use error::CollectError;
-pub use filter::Filter;
+pub use filter::{Filter, OrderedFilter};
 pub use flags::{Flag, FlagDefault, FlagValues};
-pub use runner::{HostReader, Selection};
+pub use runner::{HostReader, OUTCOME_FAMILIES, Selection};
 
 use std::path::{Path, PathBuf};
 
 use crate::model::{Family, Recorder};
+use crate::sys::file::{KeptFile, ReadError};
 
 /// Declares one module for each collector and the table of them, in this order.
 macro_rules! collectors {
@@ -27,8 +28,29 @@ macro_rules! collectors {
 }
 
 collectors! {
+    arp,
+    conntrack,
+    cpu,
+    diskstats,
+    entropy,
+    filefd,
+    filesystem,
     loadavg,
     meminfo,
+    netdev,
+    netstat,
+    os,
+    pressure,
+    schedstat,
+    sockstat,
+    softnet,
+    stat,
+    textfile,
+    time,
+    timex,
+    udp_queues,
+    uname,
+    vmstat,
 }
 
 /// What the table knows of a collector.
@@ -55,12 +77,46 @@ pub trait Collector: Send {
 }
 
 /// What a collector may use while it reads: memory that all of them share.
-#[derive(Default)]
 pub struct Tick {
     /// For the file at hand.
     pub buffer: Vec<u8>,
     /// For a second file at the same time, or for text in the making.
     pub scratch: Vec<u8>,
+    /// /proc/stat, for which the kernel adds up every interrupt of every CPU.
+    pub stat: SharedFile,
+}
+
+impl Tick {
+    fn new(paths: &Paths) -> Self {
+        let stat = SharedFile { file: KeptFile::whole(paths.proc("stat")), text: Vec::new(), is_read: false };
+        Tick { buffer: Vec::new(), scratch: Vec::new(), stat }
+    }
+
+    /// Starts a tick: what was read in the last one is old.
+    fn next(&mut self) {
+        self.stat.is_read = false;
+    }
+}
+
+/// A file that more than one collector needs: read once a tick, by the first that asks.
+pub struct SharedFile {
+    file: KeptFile,
+    text: Vec<u8>,
+    is_read: bool,
+}
+
+impl SharedFile {
+    /// The path, and what the file said when the first collector of this tick asked.
+    ///
+    /// # Errors
+    /// As [`KeptFile::read`]; the next one who asks tries again.
+    pub fn read(&mut self) -> Result<(&Path, &[u8]), ReadError> {
+        if !self.is_read {
+            self.file.read(&mut self.text)?;
+            self.is_read = true;
+        }
+        Ok((self.file.path(), &self.text))
+    }
 }
 
 /// Where the kernel's file systems are.
@@ -110,4 +166,11 @@ pub struct Setup<'a> {
 pub struct SetupError {
     pub collector: &'static str,
     pub message: String,
+}
+
+impl SetupError {
+    /// Makes the error of that collector from a message.
+    pub fn of(collector: &'static str) -> impl Fn(String) -> Self {
+        move |message| SetupError { collector, message }
+    }
 }

@@ -19,7 +19,7 @@ static SUCCESS: Family = Family::gauge(
 );
 
 /// The families that the runner itself gives.
-pub static FAMILIES: &[&Family] = &[&DURATION, &SUCCESS];
+pub static OUTCOME_FAMILIES: &[&Family] = &[&DURATION, &SUCCESS];
 
 /// Which collectors a tick asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,7 +59,9 @@ impl HostReader {
         labels: &[(String, String)],
         table: &Arc<SeriesTable>,
     ) -> Result<Self, SetupError> {
-        let setup = Setup { paths, flags };
+        let mut flags = flags.clone();
+        COLLECTORS.iter().flat_map(|registration| registration.flags).for_each(|flag| flags.declare(flag));
+        let setup = Setup { paths, flags: &flags };
         let recorder = |name: &str| {
             let source = Arc::new(Source { name: format!("host/{name}"), labels: labels.to_vec() });
             Recorder::new(source, table.clone())
@@ -76,7 +78,7 @@ impl HostReader {
             }
         }
         let outcome = recorder("outcome");
-        Ok(HostReader { running, outcome, tick: Tick::default(), outcomes: Vec::new(), duplicates: 0 })
+        Ok(HostReader { running, outcome, tick: Tick::new(paths), outcomes: Vec::new(), duplicates: 0 })
     }
 
     /// The names of the collectors that are switched on, in the order of the table.
@@ -98,6 +100,7 @@ impl HostReader {
         mut send: impl FnMut(Batch),
     ) {
         self.outcomes.clear();
+        self.tick.next();
         self.duplicates = 0;
         for (index, running) in self.running.iter_mut().enumerate() {
             if matches!(selection, Selection::Some(wanted) if !wanted.contains(&index)) {

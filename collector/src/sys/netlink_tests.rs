@@ -1,0 +1,83 @@
+//! Tests of the rtnetlink reader: against this host's own tables, and against messages cut and bent.
+
+use super::*;
+
+fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+    let mut bytes = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
+    bytes.extend(sequence.to_ne_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(body);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn attribute(kind: u16, content: &[u8]) -> Vec<u8> {
+    let mut bytes = ((4 + content.len()) as u16).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(content);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+#[test]
+fn this_host_has_a_loopback_and_no_dump_allocates_twice() {
+    let mut netlink = Netlink::new();
+    let index = netlink
+        .dump(Table::Links)
+        .unwrap()
+        .find(|(_, attributes)| {
+            attributes.clone().any(|(kind, name)| kind == libc::IFLA_IFNAME && name == b"lo\0")
+        })
+        .and_then(|(header, _)| u32_at(header, 4))
+        .unwrap();
+    let mut name = [0; 16];
+    assert_eq!(netlink.interface_name(index, &mut name).unwrap(), b"lo");
+    assert!(netlink.interface_name(u32::MAX / 2, &mut name).is_err());
+    let capacity = netlink.buffer.capacity();
+    for _ in 0..3 {
+        assert!(netlink.dump(Table::Links).unwrap().count() >= 1);
+        netlink.dump(Table::Neighbours4).unwrap();
+        assert!(netlink.dump(Table::Addresses).is_ok());
+    }
+    assert_eq!(netlink.buffer.capacity(), capacity);
+}
+
+#[test]
+fn an_interrupted_dump_is_told_and_a_late_answer_dropped() {
+    let intr = libc::NLM_F_DUMP_INTR as u16;
+    let done = libc::NLMSG_DONE as u16;
+    let mut buffer = message(libc::RTM_NEWLINK, intr, 7, &[0; 16]);
+    assert_eq!(scan(&mut buffer, 0, 7).unwrap(), Progress::More { interrupted: true });
+    let start = buffer.len();
+    buffer.extend(message(done, 0, 6, &[0; 4]));
+    assert_eq!(scan(&mut buffer, start, 7).unwrap(), Progress::More { interrupted: false });
+    assert_eq!(buffer.len(), start, "the answer to an older request is gone");
+    buffer.extend(message(done, intr, 7, &[0; 4]));
+    assert_eq!(scan(&mut buffer, start, 7).unwrap(), Progress::Done { interrupted: true });
+    let mut refused = message(libc::NLMSG_ERROR as u16, 0, 7, &(-libc::EPERM).to_ne_bytes());
+    assert_eq!(scan(&mut refused, 0, 7).unwrap_err().raw_os_error(), Some(libc::EPERM));
+}
+
+#[test]
+fn messages_cut_anywhere_give_less_and_never_panic() {
+    let mut body = vec![0; 16];
+    body.extend(attribute(libc::IFLA_IFNAME, b"eth0\0"));
+    body.extend(attribute(libc::IFLA_STATS64, &[1; 64]));
+    let mut all = message(libc::RTM_NEWLINK, 0, 1, &body);
+    all.extend(message(libc::RTM_NEWLINK, 0, 1, &body));
+    let count = |bytes: &[u8]| {
+        let messages = Messages { rest: bytes, kind: libc::RTM_NEWLINK, header: 16 };
+        messages.map(|(_, attributes)| attributes.count()).sum::<usize>()
+    };
+    assert_eq!(count(&all), 4);
+    for end in 0..all.len() {
+        assert!(count(&all[..end]) < 4);
+        for byte in [0, 3, 0x7f, 0xff] {
+            let mut bent = all.clone();
+            bent[end] = byte;
+            count(&bent);
+        }
+    }
+}
