@@ -2,4 +2,5 @@
 
 pub mod clock;
 pub mod file;
+pub mod memory;
 pub mod text;
