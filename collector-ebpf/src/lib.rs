@@ -1,2 +1,10 @@
-//! Types that the kernel programs and the collector share.
+//! What the kernel programs and the collector share: one module a probe, types and tables alone.
+//!
+//! It builds on the host and for the BPF target, allocates nothing, and knows neither aya nor the kernel; but for
+//! `kernel`, which only the programs see.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+#[cfg(target_arch = "bpf")]
+pub mod kernel;
+pub mod runqueue;

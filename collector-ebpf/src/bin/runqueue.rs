@@ -1,0 +1,377 @@
+//! The run-queue probe: how long tasks wait for a CPU, and how often they are switched, for the host and by cgroup.
+//!
+//! Kernel interface: the tracepoint `sched_switch`, and for method B also `sched_wakeup` and `sched_wakeup_new`.
+//! Method Q takes the wait from the kernel's own `sched_info`, method B from time stamps of its own. Each program is
+//! there twice: as `tp_btf` with plain loads, and as `raw_tp` for a kernel that can't type its arguments.
+//!
+//! Cost: some 60 ns a switch beyond that of an empty program. It refuses pid 0, the idle task, which every CPU has.
+//!
+//! No program races with itself: the scheduler holds the CPU, with interrupts off, while a switch is traced. So
+//! what is counted by CPU is counted without atomic instructions.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod kernel_side {
+    use aya_ebpf::bindings::BPF_F_MMAPABLE;
+    use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+    use aya_ebpf::macros::{btf_tracepoint, map, raw_tracepoint};
+    use aya_ebpf::maps::Array;
+    use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
+    use aya_ebpf::{EbpfContext, Global};
+    use aya_log_ebpf::debug;
+    use collector_ebpf::kernel::{Direct, Object, Probed, Read};
+    use collector_ebpf::runqueue::{
+        BUCKET_CAPACITY, CgroupSet, CgroupSlot, CgroupSource, HostBank, MIN_SETS, TASK_VALUE_MASK, WAYS,
+        bucket, cgroup_set, task_slot, task_tag,
+    };
+
+    /// What each CPU counts. User space sets the number of CPUs.
+    #[map]
+    static HOST: Array<HostBank> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+    /// Sets of cgroup slots, a row of them for each CPU. User space sets their number.
+    #[map]
+    static CGROUPS: Array<CgroupSet> = Array::with_max_entries(MIN_SETS, BPF_F_MMAPABLE);
+    /// By pid: `run_delay` when the task left its CPU (Q), or when it became runnable (B). 0 is unknown.
+    #[map]
+    static TASKS: Array<u64> = Array::with_max_entries(1, 0);
+
+    /// Declares the constants that user space sets before the programs are loaded.
+    macro_rules! constants {
+        ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+            $($(#[$doc])* #[unsafe(no_mangle)] static $name: Global<u32> = Global::new(0);)*
+        };
+    }
+
+    constants! {
+        /// Offsets within `struct task_struct`.
+        TASK_PID,
+        TASK_STATE,
+        TASK_RUN_DELAY,
+        TASK_PCOUNT,
+        TASK_LAST_QUEUED,
+        TASK_CFS_RQ,
+        TASK_CGROUPS,
+        TASK_GROUP,
+        /// Offsets within `cfs_rq`, `rq`, `css_set`, `cgroup`, `kernfs_node` and `task_group`.
+        CFS_RQ_RQ,
+        RQ_CLOCK,
+        CSS_SET_CGROUP,
+        CGROUP_NODE,
+        NODE_ID,
+        GROUP_CGROUP,
+        /// A [`CgroupSource`].
+        CGROUP_SOURCE,
+        /// Sets of cgroup slots for each CPU, a power of two.
+        CGROUP_SETS,
+        /// How many low bits of a pid choose its slot.
+        TASK_BITS,
+    }
+
+    /// A task that the tracepoint names.
+    struct Task {
+        object: Object,
+        pid: u32,
+    }
+
+    impl Task {
+        #[inline(always)]
+        fn new<R: Read>(object: Object) -> Self {
+            // SAFETY: the tracepoint gives a task; the offset is that of its pid.
+            let pid = unsafe { R::member(object, TASK_PID.load()) };
+            Task { object, pid }
+        }
+
+        /// # Safety
+        /// `offset` is that of a member of this size in `task_struct`.
+        #[inline(always)]
+        unsafe fn read<R: Read, T: Copy>(&self, offset: &Global<u32>) -> T {
+            // SAFETY: the caller's.
+            unsafe { R::member(self.object, offset.load()) }
+        }
+
+        /// Where the task's number is kept while it does not run.
+        #[inline(always)]
+        fn slot(&self) -> Option<&'static mut u64> {
+            // SAFETY: the map's memory lives as long as the program; only the CPU that has the task writes its slot,
+            // and where two pids share one a torn count is told apart by its tag.
+            TASKS.get_ptr_mut(task_slot(self.pid, TASK_BITS.load())).map(|slot| unsafe { &mut *slot })
+        }
+
+        #[inline(always)]
+        fn tagged(&self, value: u64) -> u64 {
+            // One more than the value, so that 0 stays "unknown".
+            task_tag(self.pid, TASK_BITS.load()) | ((value + 1) & TASK_VALUE_MASK)
+        }
+
+        /// The number of the task's cgroup, 0 when cgroups are not told apart.
+        #[inline(always)]
+        fn cgroup<R: Read>(&self) -> u64 {
+            let source = CGROUP_SOURCE.load();
+            // SAFETY: each member holds a pointer to the object that the next line reads from, or null.
+            unsafe {
+                let cgroup: Object = if source == CgroupSource::Unified as u32 {
+                    let set: Object = self.read::<R, _>(&TASK_CGROUPS);
+                    R::member(set, CSS_SET_CGROUP.load())
+                } else if source == CgroupSource::Scheduler as u32 {
+                    let group: Object = self.read::<R, _>(&TASK_GROUP);
+                    R::member(group, GROUP_CGROUP.load())
+                } else {
+                    return 0;
+                };
+                let node: Object = R::member(cgroup, CGROUP_NODE.load());
+                R::member(node, NODE_ID.load())
+            }
+        }
+    }
+
+    /// This CPU's bank, and where it counts.
+    struct Cpu {
+        number: u32,
+        bank: &'static mut HostBank,
+    }
+
+    impl Cpu {
+        #[inline(always)]
+        fn this() -> Option<Self> {
+            // SAFETY: a helper without conditions.
+            let number = unsafe { bpf_get_smp_processor_id() };
+            // SAFETY: no other program writes to the bank of this CPU, and this one is not interrupted by itself.
+            HOST.get_ptr_mut(number).map(|bank| Cpu { number, bank: unsafe { &mut *bank } })
+        }
+
+        /// The slot of a cgroup, taken now if it has none yet.
+        #[inline(always)]
+        fn cgroup<C: EbpfContext>(&mut self, context: &C, id: u64) -> Option<&'static mut CgroupSlot> {
+            if id == 0 {
+                return None;
+            }
+            let set = CGROUPS.get_ptr_mut(cgroup_set(self.number, CGROUP_SETS.load(), id))?;
+            // SAFETY: as for the bank.
+            let slots = unsafe { &mut (*set).slots };
+            for way in 0..WAYS {
+                if slots[way].id == id {
+                    return Some(&mut slots[way]);
+                }
+            }
+            for way in 0..WAYS {
+                if slots[way].id == 0 {
+                    slots[way].id = id;
+                    debug!(context, "cgroup {} takes a slot on CPU {}", id, self.number);
+                    return Some(&mut slots[way]);
+                }
+            }
+            self.bank.cgroup_overflow += 1;
+            None
+        }
+
+        /// Counts that `task` leaves the CPU.
+        #[inline(always)]
+        fn leave<R: Read, C: EbpfContext>(&mut self, context: &C, task: &Task, voluntary: bool) {
+            let slot = self.cgroup(context, task.cgroup::<R>());
+            if voluntary {
+                self.bank.voluntary += 1;
+            } else {
+                self.bank.involuntary += 1;
+            }
+            if let Some(slot) = slot {
+                if voluntary {
+                    slot.voluntary += 1;
+                } else {
+                    slot.involuntary += 1;
+                }
+            }
+        }
+
+        /// Counts that `task` gets the CPU after it waited so long.
+        #[inline(always)]
+        fn arrive<R: Read, C: EbpfContext>(&mut self, context: &C, task: &Task, wait_ns: u64) {
+            let number = bucket(wait_ns);
+            if number < BUCKET_CAPACITY {
+                self.bank.buckets[number] += 1;
+            }
+            self.bank.wait_ns += wait_ns;
+            if let Some(slot) = self.cgroup(context, task.cgroup::<R>()) {
+                slot.wait_ns += wait_ns;
+                slot.waits += 1;
+            }
+        }
+
+        /// `later - earlier` on one clock.
+        #[inline(always)]
+        fn since(&mut self, later: u64, earlier: u64) -> u64 {
+            let wait = later.wrapping_sub(earlier);
+            if wait > TASK_VALUE_MASK {
+                self.bank.clock_backwards += 1;
+                return 0;
+            }
+            wait
+        }
+
+        /// What has been added since `kept` was written; 0 where that is not known.
+        #[inline(always)]
+        fn grown(&mut self, task: &Task, kept: u64, now: u64) -> u64 {
+            if kept == 0 {
+                return 0;
+            }
+            let now = task.tagged(now);
+            if (now ^ kept) & !TASK_VALUE_MASK != 0 {
+                self.bank.task_overflow += 1;
+                return 0;
+            }
+            now.wrapping_sub(kept) & TASK_VALUE_MASK
+        }
+
+        /// How long `task`, which gets the CPU now, has waited since it last had one: by the kernel's own account.
+        #[inline(always)]
+        fn accounted_wait<R: Read>(&mut self, task: &Task) -> u64 {
+            // SAFETY: members of `sched_info`, and the chain of pointers to this CPU's `rq`.
+            let (delay, runs, queued, clock) = unsafe {
+                let cfs_rq: Object = task.read::<R, _>(&TASK_CFS_RQ);
+                let rq: Object = R::member(cfs_rq, CFS_RQ_RQ.load());
+                let clock: u64 = R::member(rq, RQ_CLOCK.load());
+                let delay: u64 = task.read::<R, _>(&TASK_RUN_DELAY);
+                let runs: u64 = task.read::<R, _>(&TASK_PCOUNT);
+                let queued: u64 = task.read::<R, _>(&TASK_LAST_QUEUED);
+                (delay, runs, queued, clock)
+            };
+            // Migrations end a stretch of waiting early: the kernel has added those to `run_delay` already.
+            let banked = if runs == 0 {
+                delay
+            } else {
+                let kept = task.slot().map_or(0, |slot| *slot);
+                self.grown(task, kept, delay)
+            };
+            let last = if queued == 0 { 0 } else { self.since(clock, queued) };
+            banked + last
+        }
+    }
+
+    /// Whether a task that is not preempted leaves the CPU to sleep.
+    #[inline(always)]
+    fn sleeps<R: Read>(task: &Task, preempted: bool) -> bool {
+        // SAFETY: the low half of the state, which is an int or a long.
+        !preempted && unsafe { task.read::<R, u32>(&TASK_STATE) } != 0
+    }
+
+    /// Method Q.
+    #[inline(always)]
+    fn switch_accounted<R: Read, C: EbpfContext>(context: &C, preempted: bool, prev: Object, next: Object) {
+        let Some(mut cpu) = Cpu::this() else { return };
+        let (prev, next) = (Task::new::<R>(prev), Task::new::<R>(next));
+        if prev.pid != 0 {
+            if let Some(slot) = prev.slot() {
+                // SAFETY: a member of `sched_info`.
+                *slot = prev.tagged(unsafe { prev.read::<R, u64>(&TASK_RUN_DELAY) });
+            }
+            cpu.leave::<R, C>(context, &prev, sleeps::<R>(&prev, preempted));
+        }
+        if next.pid != 0 {
+            let wait = cpu.accounted_wait::<R>(&next);
+            cpu.arrive::<R, C>(context, &next, wait);
+        }
+    }
+
+    /// Method B, at the switch.
+    #[inline(always)]
+    fn switch_stamped<R: Read, C: EbpfContext>(context: &C, preempted: bool, prev: Object, next: Object) {
+        let Some(mut cpu) = Cpu::this() else { return };
+        // SAFETY: a helper without conditions.
+        let now = unsafe { bpf_ktime_get_ns() };
+        let (prev, next) = (Task::new::<R>(prev), Task::new::<R>(next));
+        if prev.pid != 0 {
+            let sleeps = sleeps::<R>(&prev, preempted);
+            if let Some(slot) = prev.slot() {
+                *slot = if sleeps { 0 } else { prev.tagged(now) };
+            }
+            cpu.leave::<R, C>(context, &prev, sleeps);
+        }
+        if next.pid != 0 {
+            if let Some(slot) = next.slot() {
+                let kept = core::mem::replace(slot, 0);
+                // A task whose wakeup nobody saw did wait, but nobody knows how long: it is not counted.
+                if kept != 0 {
+                    let wait = cpu.grown(&next, kept, now);
+                    cpu.arrive::<R, C>(context, &next, wait);
+                }
+            }
+        }
+    }
+
+    /// Method B, when a task becomes runnable.
+    #[inline(always)]
+    fn wakeup<R: Read>(task: Object) {
+        let task = Task::new::<R>(task);
+        if task.pid != 0 {
+            if let Some(slot) = task.slot() {
+                // SAFETY: a helper without conditions.
+                *slot = task.tagged(unsafe { bpf_ktime_get_ns() });
+            }
+        }
+    }
+
+    #[btf_tracepoint(function = "sched_switch")]
+    fn switch_q(context: BtfTracePointContext) -> i32 {
+        switch_accounted::<Direct, _>(&context, context.arg::<u8>(0) != 0, context.arg(1), context.arg(2));
+        0
+    }
+
+    #[btf_tracepoint(function = "sched_switch")]
+    fn switch_b(context: BtfTracePointContext) -> i32 {
+        switch_stamped::<Direct, _>(&context, context.arg::<u8>(0) != 0, context.arg(1), context.arg(2));
+        0
+    }
+
+    #[btf_tracepoint(function = "sched_wakeup")]
+    fn wakeup_b(context: BtfTracePointContext) -> i32 {
+        wakeup::<Direct>(context.arg(0));
+        0
+    }
+
+    #[btf_tracepoint(function = "sched_wakeup_new")]
+    fn wakeup_new_b(context: BtfTracePointContext) -> i32 {
+        wakeup::<Direct>(context.arg(0));
+        0
+    }
+
+    /// Does nothing: with it one measures what the attachment alone costs.
+    #[btf_tracepoint(function = "sched_switch")]
+    fn switch_empty(_context: BtfTracePointContext) -> i32 {
+        0
+    }
+
+    #[raw_tracepoint(tracepoint = "sched_switch")]
+    fn raw_switch_q(context: RawTracePointContext) -> i32 {
+        switch_accounted::<Probed, _>(&context, context.arg::<u8>(0) != 0, context.arg(1), context.arg(2));
+        0
+    }
+
+    #[raw_tracepoint(tracepoint = "sched_switch")]
+    fn raw_switch_b(context: RawTracePointContext) -> i32 {
+        switch_stamped::<Probed, _>(&context, context.arg::<u8>(0) != 0, context.arg(1), context.arg(2));
+        0
+    }
+
+    #[raw_tracepoint(tracepoint = "sched_wakeup")]
+    fn raw_wakeup_b(context: RawTracePointContext) -> i32 {
+        wakeup::<Probed>(context.arg(0));
+        0
+    }
+
+    #[raw_tracepoint(tracepoint = "sched_wakeup_new")]
+    fn raw_wakeup_new_b(context: RawTracePointContext) -> i32 {
+        wakeup::<Probed>(context.arg(0));
+        0
+    }
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+        loop {}
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

@@ -1,0 +1,143 @@
+//! The paths of cgroups by the kernel's number for them, which is the inode of their directory.
+//!
+//! Kernel interface: /proc/self/mountinfo (once), and the directories of a cgroup file system. Cost: a walk opens and
+//! lists every directory, about 5 us each; it is made when a number is seen for the first time, and once in a while to
+//! find out which cgroups are gone. It refuses more than [`MAX_CGROUPS`] directories and [`MAX_DEPTH`] levels.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirEntryExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use crate::sys::text;
+
+/// Directories that one walk looks at.
+pub(super) const MAX_CGROUPS: usize = 16_384;
+/// Levels below the mount point.
+pub(super) const MAX_DEPTH: usize = 32;
+
+/// Where cgroup hierarchies are mounted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Hierarchies {
+    /// Version 2.
+    pub(super) unified: Option<PathBuf>,
+    /// The hierarchy of version 1 that has the `cpu` controller.
+    pub(super) cpu: Option<PathBuf>,
+}
+
+impl Hierarchies {
+    /// Reads the text of a mountinfo file (proc_pid_mountinfo(5)). Of several mounts the first of each kind counts.
+    pub(super) fn parse(mountinfo: &[u8]) -> Self {
+        let mut found = Hierarchies::default();
+        for line in text::lines(mountinfo) {
+            let mut fields = text::words(line);
+            let Some(mount) = fields.nth(4) else { continue };
+            let mut rest = fields.skip_while(|&word| word != b"-").skip(1);
+            let (kind, options) = (rest.next(), rest.nth(1).unwrap_or_default());
+            let slot = match kind {
+                Some(b"cgroup2") => &mut found.unified,
+                Some(b"cgroup") if options.split(|&b| b == b',').any(|o| o == b"cpu") => &mut found.cpu,
+                _ => continue,
+            };
+            slot.get_or_insert_with(|| unescape(mount));
+        }
+        found
+    }
+}
+
+/// A path of mountinfo, in which blanks and backslashes stand as `\040`.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| byte == b'\\').and_then(text::as_str);
+        if let Some(code) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            path.push(code);
+            rest = &after[3..];
+        } else {
+            path.push(byte);
+            rest = after;
+        }
+    }
+    PathBuf::from(OsStr::from_bytes(&path))
+}
+
+/// Calls `found` with the number and the path, from `/`, of each cgroup under `mount`.
+///
+/// Returns whether it has seen all of them: not so when a bound was reached or a directory could not be read. One
+/// that vanishes meanwhile is no fault.
+///
+/// # Errors
+/// When the mount point itself can't be read.
+pub(super) fn walk(mount: &Path, mut found: impl FnMut(u64, &str)) -> io::Result<bool> {
+    found(std::fs::metadata(mount)?.ino(), "/");
+    let mut complete = true;
+    let mut seen = 1;
+    let mut waiting = vec![(String::new(), 0)];
+    while let Some((path, depth)) = waiting.pop() {
+        let entries = match std::fs::read_dir(mount.join(path.trim_start_matches('/'))) {
+            Ok(entries) => entries,
+            Err(error) if depth > 0 => {
+                complete &= error.kind() == io::ErrorKind::NotFound;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        for entry in entries.flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if seen == MAX_CGROUPS || depth == MAX_DEPTH {
+                return Ok(false);
+            }
+            seen += 1;
+            let child = format!("{path}/{}", entry.file_name().to_string_lossy());
+            found(entry.ino(), &child);
+            waiting.push((child, depth + 1));
+        }
+    }
+    Ok(complete)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_found_on_pure_and_hybrid_hosts() {
+        let hybrid = b"20 1 0:1 / /sys/fs/cgroup ro - tmpfs tmpfs ro\n\
+            21 20 0:2 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n\
+            22 20 0:3 / /sys/fs/cgroup/cpu,cpuacct rw shared:4 master:1 - cgroup cgroup rw,cpu,cpuacct\n\
+            23 20 0:4 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = Hierarchies::parse(hybrid);
+        assert_eq!(found.cpu.as_deref(), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct")));
+        assert_eq!(found.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
+        let pure =
+            Hierarchies::parse(b"23 20 0:4 / /c\\040g rw - cgroup2 none rw\ncut\n25 1 0:2 / /x rw -\n");
+        assert_eq!(pure, Hierarchies { unified: Some("/c g".into()), cpu: None });
+    }
+
+    #[test]
+    fn a_walk_gives_each_directory_its_inode_and_path() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("a/b")).unwrap();
+        std::fs::write(root.path().join("a/cgroup.procs"), "").unwrap();
+        let mut seen = Vec::new();
+        assert!(walk(root.path(), |id, path| seen.push((id, path.to_owned()))).unwrap());
+        let inode = |path: &str| std::fs::metadata(root.path().join(path)).unwrap().ino();
+        seen.sort_by(|a, b| a.1.cmp(&b.1));
+        assert_eq!(seen, [(inode(""), "/".into()), (inode("a"), "/a".into()), (inode("a/b"), "/a/b".into())]);
+        assert!(walk(&root.path().join("none"), |_, _| {}).is_err());
+    }
+
+    #[test]
+    fn a_walk_stops_at_its_depth() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = vec!["d"; MAX_DEPTH + 1].join("/");
+        std::fs::create_dir_all(root.path().join(deep)).unwrap();
+        let mut seen = 0;
+        assert!(!walk(root.path(), |_, _| seen += 1).unwrap());
+        assert_eq!(seen, MAX_DEPTH + 1);
+    }
+}
