@@ -9,6 +9,7 @@ use log::LevelFilter;
 
 use crate::config::parse_duration;
 use crate::logging::LogFormat;
+use crate::sources::ebpf::{CgroupChoice, EbpfOptions, Method};
 use crate::sources::host::{COLLECTORS, Flag, FlagDefault, FlagValues, Paths};
 
 /// Arguments after `@file` expansion; more are refused.
@@ -95,6 +96,7 @@ pub struct Options {
     pub telemetry_path: String,
     pub exporter_metrics: bool,
     pub max_requests: usize,
+    pub ebpf: EbpfOptions,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
     /// What to warn of, once there is a log.
@@ -297,11 +299,38 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
         listen: values.list("web.listen-address").iter().map(|&a| a.to_owned()).collect(),
         telemetry_path,
         exporter_metrics: !values.switch("web.disable-exporter-metrics"),
+        ebpf: resolve_ebpf(&values, log_level)?,
         max_requests: usize::try_from(at_least_0("web.max-requests")?).unwrap_or(usize::MAX),
         log_level,
         log_format,
         warnings,
         flags: values,
+    })
+}
+
+fn resolve_ebpf(values: &FlagValues, log_level: LevelFilter) -> Result<EbpfOptions, String> {
+    let choice = |flag: &str| format!("--{flag}: unrecognized choice {:?}, try --help", values.text(flag));
+    let method = match values.text("ebpf.runqueue.method") {
+        "auto" => Method::Auto,
+        "accounted" => Method::Accounted,
+        "stamped" => Method::Stamped,
+        _ => return Err(choice("ebpf.runqueue.method")),
+    };
+    let cgroups = match values.text("ebpf.runqueue.cgroups") {
+        "auto" => CgroupChoice::Auto,
+        "unified" => CgroupChoice::Unified,
+        "scheduler" => CgroupChoice::Scheduler,
+        "off" => CgroupChoice::Off,
+        _ => return Err(choice("ebpf.runqueue.cgroups")),
+    };
+    Ok(EbpfOptions {
+        enabled: values.switch("ebpf.runqueue"),
+        method,
+        cgroups,
+        procfs: values.text("path.procfs").into(),
+        btf: values.text("ebpf.btf").into(),
+        messages: log_level == LevelFilter::Debug,
+        ..EbpfOptions::default()
     })
 }
 

@@ -66,6 +66,10 @@ fn faults_are_named() {
             &["--storage.max-age=soon"],
             "--storage.max-age: \"soon\" is not a duration such as 15s, 1m30s or 500ms",
         ),
+        (
+            &["--ebpf.runqueue.method=guess"],
+            "--ebpf.runqueue.method: unrecognized choice \"guess\", try --help",
+        ),
         (&["check"], "usage: collector check FILE"),
     ] {
         assert_eq!(run(arguments).unwrap_err(), expected, "{arguments:?}");

@@ -23,6 +23,7 @@ use crate::ring;
 use crate::self_metrics::{Counters, SelfReader};
 use crate::serve::{self, Parts, Reload, Server};
 use crate::sinks::remote_write::Command;
+use crate::sources::ebpf::EbpfReader;
 use crate::sources::host::HostReader;
 
 pub use health::ask;
@@ -78,6 +79,7 @@ struct Daemon<'a> {
     aggregator: std::thread::JoinHandle<()>,
     endpoints: Endpoints,
     server: Arc<Server>,
+    table: Arc<SeriesTable>,
     reloads: mpsc::Receiver<Reload>,
 }
 
@@ -117,7 +119,7 @@ impl<'a> Daemon<'a> {
             counters: counters.clone(),
             reload,
         });
-        Ok(Daemon { options, config, counters, ring, reader, aggregator, endpoints, server, reloads })
+        Ok(Daemon { options, config, counters, ring, reader, aggregator, endpoints, server, table, reloads })
     }
 
     async fn serve(mut self) -> Result<(), StartError> {
@@ -126,6 +128,7 @@ impl<'a> Daemon<'a> {
         serve::serve(&addresses.map_err(StartError::new)?, &self.server).await.map_err(StartError::new)?;
         self.endpoints.apply(&self.config).await.map_err(StartError::new)?;
         self.schedule();
+        self.load_probes()?;
         self.server.set_ready();
         let listen = |kind: SignalKind| signal(kind).map_err(StartError::new);
         let (mut terminate, mut interrupt, mut hangup) = (
@@ -149,6 +152,19 @@ impl<'a> Daemon<'a> {
         }
         self.stop().await;
         Ok(())
+    }
+
+    /// Loads the kernel probes beside the rest, so that the first page need not wait for the verifier.
+    fn load_probes(&self) -> Result<(), StartError> {
+        let (options, labels) = (self.options.ebpf.clone(), self.config.host.labels.clone());
+        let (table, requests) = (self.table.clone(), self.reader.requests());
+        let load = move || {
+            let probes = EbpfReader::start(&options, &labels, &table);
+            // A reader that has gone away needs no probes.
+            let _ = requests.send(Request::Probes(Box::new(probes)));
+        };
+        let thread = std::thread::Builder::new().name("ebpf-loader".into()).spawn(load);
+        thread.map(drop).map_err(StartError::new)
     }
 
     /// Reads the configuration again. A bad one changes nothing.

@@ -13,6 +13,7 @@ use crate::limits::READER_REQUESTS;
 use crate::model::{Batch, Family, Recorder, SeriesTable, Shape, Source};
 use crate::ring;
 use crate::self_metrics::{Counters, SelfReader};
+use crate::sources::ebpf::EbpfReader;
 use crate::sources::host::{HostReader, Selection};
 use crate::sys::clock;
 
@@ -37,7 +38,7 @@ pub enum Request {
     /// Reads the selected collectors now.
     Gather(Wanted, oneshot::Sender<Gathered>),
     /// Takes over probes that have been loaded.
-    Probes(Box<dyn Probes>),
+    Probes(Box<EbpfReader>),
     /// Pushes at this interval from now on, with these target labels; `None` stops it.
     Push(Option<PushSchedule>),
     Stop,
@@ -48,12 +49,6 @@ pub enum Request {
 pub struct PushSchedule {
     pub interval: Duration,
     pub labels: Vec<(String, String)>,
-}
-
-/// Kernel probes that are loaded: a source that is read like the host.
-pub trait Probes: Send {
-    /// Reads every probe at `time_ms`; `slab` gives empty batches, `send` takes full ones.
-    fn read(&mut self, time_ms: i64, slab: &mut dyn FnMut() -> Batch, send: &mut dyn FnMut(Batch));
 }
 
 /// Which collectors a scrape asks for, by name.
@@ -97,7 +92,7 @@ impl ReaderHandle {
 struct LocalReader {
     host: HostReader,
     own: Option<SelfReader>,
-    probes: Option<Box<dyn Probes>>,
+    probes: Option<Box<EbpfReader>>,
     ring: ring::Sender,
     counters: Arc<Counters>,
     table: Arc<SeriesTable>,
@@ -156,7 +151,7 @@ impl LocalReader {
         let ring = &self.ring;
         self.host.run(&selection, time_ms, || ring.slab(), |batch| batches.push(batch));
         if let Some(probes) = self.probes.as_mut().filter(|_| selection == Selection::All) {
-            probes.read(time_ms, &mut || ring.slab(), &mut |batch| batches.push(batch));
+            probes.read(time_ms, || ring.slab(), |batch| batches.push(batch));
         }
         if let Some(own) = &mut self.own {
             batches.push(own.read(ring.slab(), time_ms));
@@ -219,7 +214,7 @@ impl LocalReader {
         };
         self.host.run(&Selection::All, time_ms, || ring.slab(), &mut send);
         if let Some(probes) = &mut self.probes {
-            probes.read(time_ms, &mut || ring.slab(), &mut send);
+            probes.read(time_ms, || ring.slab(), &mut send);
         }
         if let Some(own) = &mut self.own {
             send(own.read(ring.slab(), time_ms));
