@@ -64,6 +64,26 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
     Flag::new("path.rootfs", FlagDefault::Text("/"), "Where the host's root file system is mounted."),
     Flag::new("path.udev.data", FlagDefault::Text("/run/udev/data"), "Where udev keeps its data."),
     Flag::new(
+        "ebpf.runqueue",
+        FlagDefault::Switch(true),
+        "Measure run-queue latency and context switches in the kernel, for the host and its cgroups.",
+    ),
+    Flag::new(
+        "ebpf.runqueue.method",
+        FlagDefault::Text("auto"),
+        "How waits are measured: accounted (the kernel's run_delay), stamped (at wakeups), or auto.",
+    ),
+    Flag::new(
+        "ebpf.runqueue.cgroups",
+        FlagDefault::Text("auto"),
+        "By which hierarchy cgroups are told apart: auto, unified, scheduler, or off.",
+    ),
+    Flag::new(
+        "ebpf.btf",
+        FlagDefault::Text(crate::sources::ebpf::KERNEL_BTF),
+        "BTF of the running kernel; with any other file the probes take raw tracepoints.",
+    ),
+    Flag::new(
         "log.level",
         FlagDefault::Text("info"),
         "Least severe level that is logged: debug, info, warn, error.",

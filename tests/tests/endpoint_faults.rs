@@ -30,11 +30,12 @@ fn times(receiver: &Receiver) -> Vec<i64> {
     })
 }
 
-/// Every tick is there once and in order: no gap between the first and the last.
+/// Every tick is there once and in order: no gap between the first and the last. A tick on a busy machine may
+/// be late, but stays within its own interval.
 fn assert_whole(times: &[i64]) {
     assert!(!times.is_empty());
     for pair in times.windows(2) {
-        assert_eq!(pair[1] - pair[0], 200, "in {times:?}");
+        assert_eq!(pair[1] / 200 - pair[0] / 200, 1, "in {times:?}");
     }
 }
 
