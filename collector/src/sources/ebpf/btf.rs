@@ -215,10 +215,10 @@ impl<'a> Btf<'a> {
             if text == name {
                 return (width == 0 && bits % 8 == 0).then_some(Member { offset: bits / 8, type_id });
             }
-            if text.is_empty() {
-                if let Some(inner) = self.member_named(type_id, name, depth + 1) {
-                    return Some(Member { offset: bits / 8 + inner.offset, ..inner });
-                }
+            if text.is_empty()
+                && let Some(inner) = self.member_named(type_id, name, depth + 1)
+            {
+                return Some(Member { offset: bits / 8 + inner.offset, ..inner });
             }
         }
         None

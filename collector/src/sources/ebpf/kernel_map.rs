@@ -24,7 +24,7 @@ impl KernelMap {
     /// # Errors
     /// As mmap(2): among others when the array is smaller than that.
     pub(super) fn new<T>(fd: BorrowedFd<'_>, elements: usize) -> io::Result<Self> {
-        const { assert!(size_of::<T>() % 8 == 0, "an array's elements are whole words") };
+        const { assert!(size_of::<T>().is_multiple_of(8), "an array's elements are whole words") };
         let words = size_of::<T>() / 8;
         let length = elements * size_of::<T>();
         // SAFETY: a fresh shared mapping at an address that the kernel chooses touches no memory of ours.

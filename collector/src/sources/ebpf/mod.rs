@@ -172,10 +172,10 @@ fn start_checked(options: &EbpfOptions) -> Result<Runqueue, ProbeError> {
         return Err(ProbeError::Disabled);
     }
     let mut buffer = Vec::new();
-    if let Ok(status) = read_once(Path::new("/proc/self/status"), &mut buffer) {
-        if let Some(missing) = load::missing_capabilities(status) {
-            return Err(ProbeError::NotPermitted(missing.to_owned()));
-        }
+    if let Ok(status) = read_once(Path::new("/proc/self/status"), &mut buffer)
+        && let Some(missing) = load::missing_capabilities(status)
+    {
+        return Err(ProbeError::NotPermitted(missing.to_owned()));
     }
     Runqueue::start(options)
 }
