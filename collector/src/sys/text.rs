@@ -12,6 +12,14 @@ pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&b| b == b'\n').filter(move |_| !empty)
 }
 
+/// The lines as [`lines`] gives them, but a last one that lacks its end comes empty: a file of the kernel ends
+/// with a line's end, so that one was torn, and half a number must not be taken for a whole one.
+pub fn ended_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let whole = text.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1);
+    let torn: Option<&[u8]> = (whole < text.len()).then_some(b"");
+    lines(&text[..whole]).chain(torn)
+}
+
 /// A decimal number without sign, the whole word; `None` when it is anything else or above 2^64-1.
 pub fn parse_u64(word: &[u8]) -> Option<u64> {
     if word.is_empty() {
@@ -115,5 +123,8 @@ mod tests {
         assert_eq!(words(b"  a\t b ").collect::<Vec<_>>(), [b"a", b"b"]);
         assert_eq!(lines(b"a\n\nb\n").collect::<Vec<_>>(), [&b"a"[..], b"", b"b"]);
         assert_eq!(lines(b"").count(), 0);
+        assert_eq!(ended_lines(b"a 1\nb 2").collect::<Vec<_>>(), [&b"a 1"[..], b""]);
+        assert_eq!(ended_lines(b"a 1\n").count(), 1);
+        assert_eq!(ended_lines(b"a").collect::<Vec<_>>(), [b""]);
     }
 }

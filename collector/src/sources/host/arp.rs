@@ -118,7 +118,7 @@ fn count_neighbours(netlink: &mut Netlink, counts: &mut Vec<(u32, u64)>) -> io::
 
 /// Adds up the lines of each device. Gives the numbers of the lines that are not as they should be.
 fn count_devices<'a>(text: &'a [u8], counts: &'a mut Vec<(String, u64)>) -> impl Iterator<Item = usize> + 'a {
-    text::lines(text).enumerate().skip(1).filter_map(|(number, line)| {
+    text::ended_lines(text).enumerate().skip(1).filter_map(|(number, line)| {
         let device = text::words(line).nth(5).map(String::from_utf8_lossy);
         let Some(device) = device else { return Some(number + 1) };
         match counts.binary_search_by(|(name, _)| name.as_str().cmp(&device)) {

@@ -91,7 +91,7 @@ impl Collector for Conntrack {
 /// The sums of [`COLUMNS`] over all CPUs, `None` for a column that this kernel has not. Error: a line number.
 fn parse_stat(text: &[u8]) -> Result<[Option<u64>; 8], usize> {
     let mut sums = [None; 8];
-    let mut lines = text::lines(text);
+    let mut lines = text::ended_lines(text);
     let header = lines.next().ok_or(1usize)?;
     let columns = text::words(header).count();
     for (number, line) in lines.enumerate() {

@@ -123,7 +123,7 @@ impl Cpu {
     /// Takes in the lines of all CPUs. Returns whether CPUs came or went.
     fn take_in(&mut self, text: &[u8], mut bad_line: impl FnMut(usize)) -> bool {
         let mut changed = false;
-        for (number, line) in text::lines(text).enumerate() {
+        for (number, line) in text::ended_lines(text).enumerate() {
             let Some(rest) = line.strip_prefix(b"cpu").filter(|rest| !rest.starts_with(b" ")) else {
                 continue;
             };

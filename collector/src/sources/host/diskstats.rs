@@ -136,7 +136,7 @@ impl Collector for Diskstats {
         let text = self.file.read(&mut tick.buffer)?;
         let mut faults = Faults::default();
         let mut count = 0;
-        for (number, line) in text::lines(text).enumerate() {
+        for (number, line) in text::ended_lines(text).enumerate() {
             let Some((major, minor, name)) = parse_device(line) else {
                 let expected = "expected major and minor number, name, and numbers";
                 faults.note(|| CollectError::malformed(self.file.path(), number + 1, expected));

@@ -30,7 +30,7 @@ impl Collector for Meminfo {
     fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
         let Meminfo { file, name } = self;
         let mut faults = Faults::default();
-        for (number, line) in text::lines(file.read(&mut tick.buffer)?).enumerate() {
+        for (number, line) in text::ended_lines(file.read(&mut tick.buffer)?).enumerate() {
             let Some(field) = parse_line(line) else {
                 faults.note(|| {
                     CollectError::malformed(file.path(), number + 1, "expected `Name: number [kB]`")

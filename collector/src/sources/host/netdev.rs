@@ -145,7 +145,7 @@ impl Netdev {
     ) -> Result<(), CollectError> {
         let Netdev { filter, proc: Some(file), columns, alias: aliases, .. } = self else { return Ok(()) };
         let text = file.read(&mut tick.buffer)?;
-        for (number, line) in text::lines(text).enumerate().skip(2) {
+        for (number, line) in text::ended_lines(text).enumerate().skip(2) {
             let Some((device, counters)) = parse_line(line) else {
                 let expected = "expected `device:` and 16 whole numbers";
                 faults.note(|| CollectError::malformed(file.path(), number + 1, expected));

@@ -63,7 +63,7 @@ impl Collector for Netstat {
 
 /// `Tcp: RtoAlgorithm RtoMin ...` and then `Tcp: 1 200 ...`.
 fn put_table(path: &Path, text: &[u8], fields: &mut OrderedFilter, out: &mut Recorder, faults: &mut Faults) {
-    let mut lines = text::lines(text).enumerate();
+    let mut lines = text::ended_lines(text).enumerate();
     while let Some((number, names)) = lines.next() {
         let pair =
             lines.next().and_then(|(_, values)| Some((protocol_of(names)?, protocol_of(values)?, values)));
@@ -92,7 +92,7 @@ fn protocol_of(line: &[u8]) -> Option<&[u8]> {
 
 /// `Ip6InReceives      7`: the protocol ends with the 6.
 fn put_list(path: &Path, text: &[u8], fields: &mut OrderedFilter, out: &mut Recorder, faults: &mut Faults) {
-    for (number, line) in text::lines(text).enumerate() {
+    for (number, line) in text::ended_lines(text).enumerate() {
         let mut words = text::words(line);
         let (Some(name), Some(value)) = (words.next(), words.next()) else {
             faults.note(|| CollectError::malformed(path, number + 1, "expected a name and a number"));

@@ -36,7 +36,7 @@ impl Collector for Schedstat {
     fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
         let text = self.file.read(&mut tick.buffer).map_err(CollectError::absent_is_no_data)?;
         let mut faults = Faults::default();
-        for (number, line) in text::lines(text).enumerate() {
+        for (number, line) in text::ended_lines(text).enumerate() {
             if !line.starts_with(b"cpu") {
                 continue;
             }

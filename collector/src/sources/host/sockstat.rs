@@ -38,7 +38,7 @@ impl Collector for Sockstat {
                 Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => continue,
                 other => other?,
             };
-            for (number, line) in text::lines(text).enumerate() {
+            for (number, line) in text::ended_lines(text).enumerate() {
                 if put_line(line, self.page_size, out).is_none() {
                     let expected = "expected `PROTOCOL:` and pairs of a name and a whole number";
                     faults.note(|| CollectError::malformed(file.path(), number + 1, expected));

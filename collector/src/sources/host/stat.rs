@@ -47,7 +47,7 @@ impl Collector for Stat {
     fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
         let (path, text) = tick.stat.read()?;
         let mut faults = Faults::default();
-        for (number, line) in text::lines(text).enumerate() {
+        for (number, line) in text::ended_lines(text).enumerate() {
             let mut words = text::words(line);
             let Some(key) = words.next() else { continue };
             if let Some((_, family)) = LINES.iter().find(|(name, _)| *name == key) {

@@ -61,7 +61,7 @@ impl Collector for UdpQueues {
 /// The sums of both queues over all sockets. Error: the number of a line that is not as it should be.
 fn parse_queues(text: &[u8]) -> Result<(u64, u64), usize> {
     let (mut sending, mut receiving) = (0u64, 0u64);
-    for (number, line) in text::lines(text).enumerate().skip(1) {
+    for (number, line) in text::ended_lines(text).enumerate().skip(1) {
         let queues = text::words(line).nth(4).ok_or(number + 1)?;
         let mut lengths = queues.splitn(2, |&b| b == b':').map(text::parse_hex);
         let (Some(Some(tx)), Some(Some(rx))) = (lengths.next(), lengths.next()) else {

@@ -39,7 +39,7 @@ impl Collector for Vmstat {
         let text = self.file.read(&mut tick.buffer)?;
         let mut faults = Faults::default();
         self.fields.begin();
-        for (number, line) in text::lines(text).enumerate() {
+        for (number, line) in text::ended_lines(text).enumerate() {
             let name = line.split(|&b| b == b' ').next().unwrap_or_default();
             if !self.fields.passes(&[name]) {
                 continue;

@@ -70,7 +70,7 @@ impl CpuInfo {
         let text = self.file.read(&mut tick.buffer)?;
         let mut block = Block::default();
         let mut blocks = 0;
-        for line in text::lines(text).chain([&b""[..]]) {
+        for line in text::ended_lines(text).chain([&b""[..]]) {
             if !line.is_empty() {
                 block.take_in(line);
                 continue;

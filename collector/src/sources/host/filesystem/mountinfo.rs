@@ -70,7 +70,7 @@ pub(super) fn parse_mounts(text: &[u8], rootfs: &Path) -> (Vec<Mount>, Option<us
     let (mut mounts, mut bad_line) = (Vec::new(), None);
     // Mount points of what may hang: a path through one of them may hang too.
     let mut perilous: Vec<String> = Vec::new();
-    for (number, line) in text::lines(text).enumerate() {
+    for (number, line) in text::ended_lines(text).enumerate() {
         match parse_mount(line, rootfs) {
             Some(mount) => {
                 if !mount.answers_from_memory {
