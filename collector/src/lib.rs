@@ -12,6 +12,7 @@ pub mod limits;
 pub mod logging;
 pub mod model;
 pub mod reader;
+pub mod reference;
 pub mod ring;
 pub mod self_metrics;
 pub mod serve;

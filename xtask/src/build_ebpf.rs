@@ -24,6 +24,11 @@ const PROBES: &[&str] = &["runqueue"];
 /// Says what the committed objects were made with.
 const RECORD: &str = "toolchain.txt";
 
+/// Compares the committed objects with what the sources give.
+pub(crate) fn check() -> anyhow::Result<()> {
+    run(&["--check".to_owned()])
+}
+
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     let check = match arguments {
         [] => false,

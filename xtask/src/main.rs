@@ -1,9 +1,13 @@
 //! `cargo xtask <command>`: everything that is done to the project beside editing it. One file a command; a new one is
 //! a file and a row of the table.
 
+mod bench;
 mod build_ebpf;
 mod ebpf_toolchain;
+mod run;
 mod setup;
+mod test;
+mod tidy;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,7 +20,8 @@ struct Command {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const COMMANDS: &[Command] = &[build_ebpf::COMMAND, setup::COMMAND];
+const COMMANDS: &[Command] =
+    &[run::COMMAND, test::COMMAND, bench::COMMAND, tidy::COMMAND, build_ebpf::COMMAND, setup::COMMAND];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -46,4 +51,12 @@ fn usage() -> ExitCode {
 /// The root of the checkout.
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
+}
+
+/// Runs cargo in the checkout, with the toolchain that runs this program.
+fn cargo(arguments: &[&str]) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = std::process::Command::new(cargo).args(arguments).current_dir(workspace()).status()?;
+    anyhow::ensure!(status.success(), "`cargo {}` ended with {status}", arguments.join(" "));
+    Ok(())
 }

@@ -7,4 +7,4 @@ mod tail;
 
 pub use aggregator::{Aggregator, SharedJournal};
 pub use staleness::Staleness;
-pub use tail::{Fetched, Numbered, Tail};
+pub use tail::{Fetched, Tail};

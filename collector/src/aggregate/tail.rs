@@ -11,22 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::limits::{TAIL_BATCHES, TAIL_SAMPLES};
-use crate::model::Batch;
-
-/// A batch and its place in the order of all samples.
-#[derive(Clone)]
-pub struct Numbered {
-    /// Samples before it.
-    pub sequence: u64,
-    pub batch: Arc<Batch>,
-}
-
-impl Numbered {
-    /// The number of what follows it.
-    pub fn end(&self) -> u64 {
-        self.sequence + self.batch.samples() as u64
-    }
-}
+use crate::model::{Batch, Numbered};
 
 struct Inner {
     entries: VecDeque<Numbered>,

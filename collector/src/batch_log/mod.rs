@@ -1,7 +1,6 @@
 //! placeholder until the log is merged
 use crate::{
-    aggregate::Numbered,
-    model::{Batch, SeriesTable},
+    model::{Batch, Numbered, SeriesTable},
     self_metrics::Counters,
 };
 use std::{path::Path, sync::Arc, time::Duration};

@@ -4,11 +4,13 @@
 
 mod duration;
 mod error;
+mod keys;
 mod raw;
 mod resolved;
 
 pub use duration::{Span, parse_duration};
 pub use error::ConfigError;
+pub use keys::{KEYS, Key};
 pub use resolved::{Authorization, Config, Endpoint, HostSection, Queue, Secret, TlsSettings};
 
 use std::path::Path;

@@ -67,3 +67,18 @@ impl Batch {
         }
     }
 }
+
+/// A batch and its place in the order of all samples.
+#[derive(Clone)]
+pub struct Numbered {
+    /// Samples before it.
+    pub sequence: u64,
+    pub batch: Arc<Batch>,
+}
+
+impl Numbered {
+    /// The number of what follows it.
+    pub fn end(&self) -> u64 {
+        self.sequence + self.batch.samples() as u64
+    }
+}

@@ -11,7 +11,7 @@ mod series;
 mod shape;
 mod symbols;
 
-pub use batch::Batch;
+pub use batch::{Batch, Numbered};
 pub use family::{Family, Kind};
 pub use histogram::{HistogramSnapshot, NativeHistogram, Span};
 pub use recorder::{Dynamic, Recorder};

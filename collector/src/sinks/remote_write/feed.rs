@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::aggregate::{Fetched, Numbered, Tail};
+use crate::aggregate::{Fetched, Tail};
 use crate::batch_log::Backlog;
+use crate::model::Numbered;
 use crate::self_metrics::{DropReason, EndpointStats};
 
 /// The place of one endpoint.

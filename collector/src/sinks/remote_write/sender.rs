@@ -13,10 +13,9 @@ use tokio::sync::watch;
 use super::backoff::Backoff;
 use super::client::{Client, Outcome};
 use super::feed::Feed;
-use crate::aggregate::Numbered;
 use crate::config::Endpoint;
 use crate::encode::{Encoded, Encoder, Options, Protocol};
-use crate::model::Batch;
+use crate::model::{Batch, Numbered};
 use crate::self_metrics::{DropReason, EndpointStats};
 use crate::sys::clock;
 
