@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// No kernel file that we read is larger: a reader stops there with an error that names the file.
@@ -21,14 +22,15 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {source}", path.display())]
 pub struct ReadError {
-    pub path: PathBuf,
+    /// Shared with the reader, so that a file which is absent tick after tick costs no memory.
+    pub path: Arc<Path>,
     pub source: io::Error,
 }
 
 /// A file that is opened at its first read and then kept open.
 #[derive(Debug)]
 pub struct KeptFile {
-    path: PathBuf,
+    path: Arc<Path>,
     file: Option<File>,
     /// A read that leaves room and gives fewer bytes than this has reached the end of the file.
     ends_below: usize,
@@ -37,19 +39,19 @@ pub struct KeptFile {
 impl KeptFile {
     /// A file of which nothing is known: its end is proved by a read of 0 bytes.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        KeptFile { path: path.into(), file: None, ends_below: 0 }
+        KeptFile { path: path.into().into(), file: None, ends_below: 0 }
     }
 
     /// A file that the kernel makes in one piece (`single_open`, sysfs attributes, sysctls): a read that leaves
     /// room in the buffer has all of it.
     pub fn whole(path: impl Into<PathBuf>) -> Self {
-        KeptFile { path: path.into(), file: None, ends_below: usize::MAX }
+        KeptFile { path: path.into().into(), file: None, ends_below: usize::MAX }
     }
 
     /// A file made of records (`seq_file`) of at most `longest` bytes each: the kernel ends a read early only
     /// when the next record does not fit into a page, so a shorter read has all of it.
     pub fn records(path: impl Into<PathBuf>, longest: usize) -> Self {
-        KeptFile { path: path.into(), file: None, ends_below: RECORD_PAGE.saturating_sub(longest) }
+        KeptFile { path: path.into().into(), file: None, ends_below: RECORD_PAGE.saturating_sub(longest) }
     }
 
     pub fn path(&self) -> &Path {
@@ -83,7 +85,7 @@ impl KeptFile {
 /// # Errors
 /// As [`KeptFile::read`].
 pub fn read_once<'b>(path: &Path, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], ReadError> {
-    let fail = |source| ReadError { path: path.to_owned(), source };
+    let fail = |source| ReadError { path: path.into(), source };
     let file = File::open(path).map_err(fail)?;
     read_from_start(&file, buffer, 0).map_err(fail)?;
     Ok(buffer)
@@ -104,9 +106,8 @@ impl Stamp {
     ///
     /// # Errors
     /// When there is no such file.
-    pub fn read(path: &Path) -> Result<Self, ReadError> {
-        let fail = |source| ReadError { path: path.to_owned(), source };
-        let facts = std::fs::metadata(path).map_err(fail)?;
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let facts = std::fs::metadata(path)?;
         Ok(Stamp {
             device: facts.dev(),
             inode: facts.ino(),

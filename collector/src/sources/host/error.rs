@@ -1,5 +1,6 @@
 //! Why a collector could not read what it should.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use crate::sys::file::ReadError;
@@ -9,7 +10,10 @@ use crate::sys::file::ReadError;
 pub enum CollectError {
     /// This host has no such thing: logged at debug level only.
     #[error("no data: {0}")]
-    NoData(String),
+    NoData(Cow<'static, str>),
+    /// As above, because the file in which it would be is absent.
+    #[error("no data: {0}")]
+    Absent(ReadError),
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The file does not say what its documentation says it should.
@@ -33,8 +37,32 @@ impl CollectError {
     /// Turns "no such file" into [`CollectError::NoData`], for hardware or features that a host may lack.
     pub fn absent_is_no_data(error: ReadError) -> Self {
         match error.source.kind() {
-            std::io::ErrorKind::NotFound => CollectError::NoData(error.to_string()),
+            std::io::ErrorKind::NotFound => CollectError::Absent(error),
             _ => CollectError::Read(error),
+        }
+    }
+
+    /// Whether it only says that this host has no such thing.
+    pub fn is_no_data(&self) -> bool {
+        matches!(self, CollectError::NoData(_) | CollectError::Absent(_))
+    }
+
+    /// Whether both say the same. Unlike a comparison of their texts, this needs no memory.
+    pub(super) fn is_same(&self, other: &CollectError) -> bool {
+        use CollectError::{Absent, Malformed, NoData, Other, Read};
+        let are_same = |a: &ReadError, b: &ReadError| {
+            a.path == b.path
+                && a.source.kind() == b.source.kind()
+                && a.source.raw_os_error() == b.source.raw_os_error()
+        };
+        match (self, other) {
+            (NoData(a), NoData(b)) => a == b,
+            (Absent(a), Absent(b)) | (Read(a), Read(b)) => are_same(a, b),
+            (Malformed { path, line, what }, Malformed { path: path2, line: line2, what: what2 }) => {
+                (path, line, what) == (path2, line2, what2)
+            }
+            (Other(a), Other(b)) => a == b,
+            _ => false,
         }
     }
 }

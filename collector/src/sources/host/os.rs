@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{CollectError, Collector, Registration, Tick};
 use crate::model::{Family, Recorder};
-use crate::sys::file::{self, Stamp};
+use crate::sys::file::{self, ReadError, Stamp};
 use crate::sys::text;
 
 /// Fields of the file, in the order of the labels of `node_os_info`.
@@ -122,8 +122,8 @@ impl Os {
         for (which, path) in self.files.iter().enumerate() {
             match Stamp::read(path) {
                 Ok(stamp) => return Ok((which, stamp)),
-                Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(ReadError { path: path.as_path().into(), source }.into()),
             }
         }
         Err(CollectError::NoData("no os-release".into()))

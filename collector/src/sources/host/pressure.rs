@@ -101,9 +101,7 @@ fn is_missing(error: &ReadError) -> bool {
 
 fn no_pressure(error: ReadError) -> CollectError {
     if is_missing(&error) {
-        return CollectError::NoData(format!(
-            "{error} (needs Linux 4.20 or later, with CONFIG_PSI and psi=1)"
-        ));
+        return CollectError::Absent(error);
     }
     CollectError::Read(error)
 }

@@ -35,7 +35,7 @@ struct Running {
     collector: Box<dyn Collector>,
     recorder: Recorder,
     /// The last error, so that the log says each once and not every tick.
-    last_error: Option<String>,
+    last_error: Option<CollectError>,
 }
 
 /// Every collector that is switched on.
@@ -148,16 +148,15 @@ impl Running {
             }
             return;
         };
-        let text = error.to_string();
-        if self.last_error.as_ref() == Some(&text) {
+        if self.last_error.as_ref().is_some_and(|last| last.is_same(&error)) {
             return;
         }
-        match error {
-            CollectError::NoData(_) => {
-                log::debug!(collector = self.name, err = text.as_str(); "collector returned no data");
-            }
-            _ => log::error!(collector = self.name, err = text.as_str(); "collector failed"),
+        let text = error.to_string();
+        if error.is_no_data() {
+            log::debug!(collector = self.name, err = text.as_str(); "collector returned no data");
+        } else {
+            log::error!(collector = self.name, err = text.as_str(); "collector failed");
         }
-        self.last_error = Some(text);
+        self.last_error = Some(error);
     }
 }

@@ -218,7 +218,7 @@ impl Entry {
             }
             Err(error) => {
                 self.settled = false;
-                self.complain(error.to_string());
+                self.complain(format!("{}: {error}", self.label));
                 self.parsed.take().is_some()
             }
         }
