@@ -177,9 +177,20 @@ fn time_stamps_are_near_the_kernels_account_of_oversubscribed_cpus() {
 
 #[test]
 fn the_histogram_is_the_sum_of_the_cgroups() {
-    let test = "the_histogram_is_the_sum_of_the_cgroups";
+    histogram_is_the_sum("the_histogram_is_the_sum_of_the_cgroups", CgroupChoice::Unified);
+}
+
+#[test]
+fn the_histogram_is_the_sum_of_the_cpu_groups_and_autogroups() {
+    histogram_is_the_sum(
+        "the_histogram_is_the_sum_of_the_cpu_groups_and_autogroups",
+        CgroupChoice::Scheduler,
+    );
+}
+
+fn histogram_is_the_sum(test: &str, cgroups: CgroupChoice) {
     let _alone = alone();
-    let options = options(Method::Accounted, Attachment::Auto, CgroupChoice::Unified);
+    let options = options(Method::Accounted, Attachment::Auto, cgroups);
     let Some(mut probe) = Probe::start_or_skip(test, &options) else { return };
     let mut worker = Load::PingPong.spawn();
     worker.warm_up();
