@@ -67,6 +67,9 @@ mod kernel_side {
         TASK_BITS,
     }
 
+    /// The number of a hierarchy's root, which is the first that a hierarchy gives out.
+    const ROOT: u64 = 1;
+
     /// A task that the tracepoint names.
     struct Task {
         object: Object,
@@ -107,6 +110,7 @@ mod kernel_side {
         #[inline(always)]
         fn cgroup<R: Read>(&self) -> u64 {
             let source = CGROUP_SOURCE.load();
+            // An autogroup, which the scheduler makes for a session, has no cgroup: its tasks are in the root.
             // SAFETY: each member holds a pointer to the object that the next line reads from, or null.
             unsafe {
                 let cgroup: Object = if source == CgroupSource::Unified as u32 {
@@ -114,7 +118,11 @@ mod kernel_side {
                     R::member(set, CSS_SET_CGROUP.load())
                 } else if source == CgroupSource::Scheduler as u32 {
                     let group: Object = self.read::<R, _>(&TASK_GROUP);
-                    R::member(group, GROUP_CGROUP.load())
+                    let cgroup: Object = R::member(group, GROUP_CGROUP.load());
+                    if cgroup.is_null() {
+                        return ROOT;
+                    }
+                    cgroup
                 } else {
                     return 0;
                 };

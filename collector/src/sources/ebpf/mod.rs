@@ -177,7 +177,10 @@ fn start_checked(options: &EbpfOptions) -> Result<Runqueue, ProbeError> {
     {
         return Err(ProbeError::NotPermitted(missing.to_owned()));
     }
-    Runqueue::start(options)
+    // A library that trips over a damaged object costs the probe, not the collector.
+    let start = std::panic::AssertUnwindSafe(|| Runqueue::start(options));
+    std::panic::catch_unwind(start)
+        .unwrap_or_else(|_| Err(ProbeError::Object("loading it panicked".to_owned())))
 }
 
 /// What the kernel counts about its programs, while kernel.bpf_stats_enabled is 1: a read for each program and tick.

@@ -1,0 +1,347 @@
+//! The run-queue probe against the kernel's own account of the same tasks: /proc/PID/task/TID/schedstat and status.
+//!
+//! The tasks run in a cgroup of the test's own, so that nothing else on the host is counted with them. Needs root and a
+//! kernel that takes the probe; where something is missing a test says so on stderr and passes.
+
+#[path = "runqueue/workload.rs"]
+mod workload;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use collector::model::{Batch, SeriesTable};
+use collector::sources::ebpf::{Attachment, CgroupChoice, EbpfOptions, EbpfReader, Method};
+use workload::{Account, Cgroup, Load, skip};
+
+/// Loads disturb each other.
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Probe {
+    reader: EbpfReader,
+    table: Arc<SeriesTable>,
+    batch: Batch,
+    time_ms: i64,
+}
+
+impl Probe {
+    fn start(options: &EbpfOptions) -> Self {
+        let table = Arc::<SeriesTable>::default();
+        let reader = EbpfReader::start(options, &[], &table);
+        Probe { reader, table, batch: Batch::default(), time_ms: 0 }
+    }
+
+    /// The probe, or `None` after saying why this test is skipped.
+    fn start_or_skip(test: &str, options: &EbpfOptions) -> Option<Self> {
+        let probe = Self::start(options);
+        match probe.reader.failure() {
+            Some((reason @ ("not_permitted" | "no_btf" | "not_supported"), text)) => {
+                skip(test, &format!("{reason}: {text}"));
+                None
+            }
+            Some((reason, text)) => panic!("{reason}: {text}"),
+            None => Some(probe),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.time_ms += 1_000;
+        let slab = std::mem::take(&mut self.batch);
+        self.reader.read(self.time_ms, || slab, |batch| self.batch = batch);
+    }
+
+    /// The sum over the series of that name whose labels hold all of `labels`.
+    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let guard = self.table.lock();
+        let series = self.batch.shape().floats().iter().zip(&self.batch.values);
+        let wanted = series.filter(|((id, _), _)| {
+            let view = guard.view(*id);
+            view.name() == name && labels.iter().all(|label| view.labels().any(|own| own == *label))
+        });
+        wanted.map(|(_, value)| value).sum()
+    }
+
+    fn account(&self, cgroup: &str) -> Account {
+        let of = |name: &str, kind: &[(&str, &str)]| {
+            let labels: Vec<_> = kind.iter().copied().chain([("cgroup", cgroup)]).collect();
+            self.value(name, &labels)
+        };
+        Account {
+            wait_s: of("collector_cgroup_runqueue_wait_seconds_total", &[]),
+            runs: of("collector_cgroup_runqueue_waits_total", &[]),
+            voluntary: of("collector_cgroup_context_switches_total", &[("kind", "voluntary")]),
+            involuntary: of("collector_cgroup_context_switches_total", &[("kind", "involuntary")]),
+        }
+    }
+
+    fn lost(&self) -> f64 {
+        self.value("collector_ebpf_lost_total", &[])
+    }
+}
+
+fn within(what: &str, seen: f64, truth: f64, share: f64) {
+    let error = (seen - truth) / truth.max(f64::MIN_POSITIVE);
+    assert!(
+        error.abs() <= share,
+        "{what}: the probe saw {seen}, the kernel says {truth}: {:+.2} %",
+        error * 100.0
+    );
+}
+
+/// Runs `load` in a cgroup of its own; returns what the probe saw and what the kernel says.
+fn measure(test: &str, options: &EbpfOptions, load: &Load) -> Option<(Account, Account)> {
+    let _alone = alone();
+    let mut probe = Probe::start_or_skip(test, options)?;
+    let cgroup = Cgroup::create_or_skip(test, options.cgroups)?;
+    let mut worker = load.spawn();
+    cgroup.take(worker.pid());
+    worker.warm_up();
+    probe.tick();
+    let (seen_before, truth_before) = (probe.account(&cgroup.path), worker.account());
+    assert!(seen_before.runs > 0.0, "the cgroup {} is known by its name", cgroup.path);
+    worker.run();
+    probe.tick();
+    let (seen, truth) = (probe.account(&cgroup.path) - seen_before, worker.account() - truth_before);
+    eprintln!("{test}: probe {seen:?}, kernel {truth:?}");
+    assert!(truth.runs > 100.0, "the load did switch: {truth:?}");
+    assert!(probe.lost() < 0.001 * truth.runs, "nothing is lost");
+    Some((seen, truth))
+}
+
+fn options(method: Method, attachment: Attachment, cgroups: CgroupChoice) -> EbpfOptions {
+    EbpfOptions { method, attachment, cgroups, ..EbpfOptions::default() }
+}
+
+/// Counts of switches hold for every method.
+fn same_switches(seen: &Account, truth: &Account) {
+    within("times a task got the CPU", seen.runs, truth.runs, 0.01);
+    within("voluntary and involuntary switches", seen.switches(), truth.switches(), 0.01);
+    within("voluntary switches", seen.voluntary, truth.voluntary, 0.01);
+}
+
+fn accounted_agrees(test: &str, attachment: Attachment, cgroups: CgroupChoice, load: &Load) {
+    let Some((seen, truth)) = measure(test, &options(Method::Accounted, attachment, cgroups), load) else {
+        return;
+    };
+    same_switches(&seen, &truth);
+    within("seconds waited", seen.wait_s, truth.wait_s, 0.01);
+}
+
+#[test]
+fn ping_pong_equals_the_kernels_account() {
+    let test = "ping_pong_equals_the_kernels_account";
+    accounted_agrees(test, Attachment::Typed, CgroupChoice::Scheduler, &Load::PingPong);
+}
+
+#[test]
+fn ping_pong_equals_the_kernels_account_by_unified_cgroup() {
+    let test = "ping_pong_equals_the_kernels_account_by_unified_cgroup";
+    accounted_agrees(test, Attachment::Typed, CgroupChoice::Unified, &Load::PingPong);
+}
+
+#[test]
+fn ping_pong_equals_the_kernels_account_with_checked_reads() {
+    let test = "ping_pong_equals_the_kernels_account_with_checked_reads";
+    accounted_agrees(test, Attachment::Raw, CgroupChoice::Unified, &Load::PingPong);
+}
+
+#[test]
+fn oversubscribed_cpus_equal_the_kernels_account() {
+    let test = "oversubscribed_cpus_equal_the_kernels_account";
+    accounted_agrees(test, Attachment::Typed, CgroupChoice::Unified, &Load::Oversubscribed);
+}
+
+#[test]
+fn time_stamps_are_near_the_kernels_account_of_ping_pong() {
+    let test = "time_stamps_are_near_the_kernels_account_of_ping_pong";
+    for attachment in [Attachment::Typed, Attachment::Raw] {
+        let options = options(Method::Stamped, attachment, CgroupChoice::Unified);
+        let Some((seen, truth)) = measure(test, &options, &Load::PingPong) else { return };
+        same_switches(&seen, &truth);
+        // The stamp is taken a little before the kernel takes its own, and the switch is seen a little after.
+        let each = (seen.wait_s - truth.wait_s) / truth.runs;
+        assert!((-0.2e-6..2e-6).contains(&each), "{:.0} ns a wait from the kernel's account", each * 1e9);
+    }
+}
+
+#[test]
+fn time_stamps_are_near_the_kernels_account_of_oversubscribed_cpus() {
+    let test = "time_stamps_are_near_the_kernels_account_of_oversubscribed_cpus";
+    let options = options(Method::Stamped, Attachment::Typed, CgroupChoice::Unified);
+    let Some((seen, truth)) = measure(test, &options, &Load::Oversubscribed) else { return };
+    same_switches(&seen, &truth);
+    within("seconds waited", seen.wait_s, truth.wait_s, 0.03);
+}
+
+#[test]
+fn the_histogram_is_the_sum_of_the_cgroups() {
+    histogram_is_the_sum("the_histogram_is_the_sum_of_the_cgroups", CgroupChoice::Unified);
+}
+
+#[test]
+fn the_histogram_is_the_sum_of_the_cpu_groups_and_autogroups() {
+    histogram_is_the_sum(
+        "the_histogram_is_the_sum_of_the_cpu_groups_and_autogroups",
+        CgroupChoice::Scheduler,
+    );
+}
+
+fn histogram_is_the_sum(test: &str, cgroups: CgroupChoice) {
+    let _alone = alone();
+    let options = options(Method::Accounted, Attachment::Auto, cgroups);
+    let Some(mut probe) = Probe::start_or_skip(test, &options) else { return };
+    let mut worker = Load::PingPong.spawn();
+    worker.warm_up();
+    worker.run();
+    probe.tick();
+    let count = probe.value("collector_runqueue_latency_seconds_count", &[]);
+    let sum = probe.value("collector_runqueue_latency_seconds_sum", &[]);
+    within("count", count, probe.value("collector_cgroup_runqueue_waits_total", &[]), 0.001);
+    within("sum", sum, probe.value("collector_cgroup_runqueue_wait_seconds_total", &[]), 0.01);
+    let highest = probe.value("collector_runqueue_latency_seconds_bucket", &[("le", "10")]);
+    within("highest bucket", highest, count, 0.001);
+    let native = &probe.batch.histograms()[0];
+    assert_eq!(native.count, native.zero_count + native.buckets.iter().sum::<u64>());
+    assert_eq!(native.count as f64, count);
+    let switches = probe.value("collector_context_switches_total", &[]);
+    within("switches away and to", switches, count, 0.01);
+}
+
+#[test]
+fn a_cgroup_that_is_gone_is_forgotten_and_its_name_may_come_back() {
+    let test = "a_cgroup_that_is_gone_is_forgotten_and_its_name_may_come_back";
+    let _alone = alone();
+    let options = options(Method::Accounted, Attachment::Auto, CgroupChoice::Unified);
+    let Some(mut probe) = Probe::start_or_skip(test, &options) else { return };
+    let mut path = String::new();
+    for _ in 0..2 {
+        let Some(cgroup) = Cgroup::create_or_skip(test, options.cgroups) else { return };
+        let mut worker = Load::PingPong.spawn();
+        cgroup.take(worker.pid());
+        worker.warm_up();
+        probe.tick();
+        path.clone_from(&cgroup.path);
+        let first = probe.account(&path).runs;
+        assert!(first > 0.0 && first < 2_000.0, "it counts from its own beginning: {first}");
+        worker.run();
+        drop(worker);
+        drop(cgroup);
+        for _ in 0..3 {
+            probe.time_ms += 60_000;
+            probe.tick();
+        }
+        assert_eq!(probe.account(&path), Account::default(), "{path} is gone");
+    }
+}
+
+#[test]
+fn a_missing_btf_file_is_a_reason() {
+    let mut probe = Probe::start(&EbpfOptions { btf: "/nowhere/vmlinux".into(), ..EbpfOptions::default() });
+    let (reason, text) = probe.reader.failure().expect("there is no such file");
+    if reason == "not_permitted" {
+        return skip("a_missing_btf_file_is_a_reason", &text);
+    }
+    assert_eq!(reason, "no_btf");
+    assert!(text.contains("/nowhere/vmlinux"), "{text}");
+    probe.tick();
+    assert_eq!(probe.batch.values, [0.0]);
+    let labels = [("probe", "runqueue"), ("reason", "no_btf")];
+    assert_eq!(probe.batch.shape().floats().len(), 1);
+    let guard = probe.table.lock();
+    let view = guard.view(probe.batch.shape().floats()[0].0);
+    assert_eq!(
+        (view.name(), view.labels().collect::<Vec<_>>()),
+        ("collector_ebpf_probe_up", labels.to_vec())
+    );
+}
+
+#[test]
+fn a_damaged_btf_file_is_a_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: PathBuf = folder.path().join("vmlinux");
+    let whole = std::fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+    for length in [0, 10, 1_000, whole.len() / 2] {
+        std::fs::write(&path, whole.get(..length).unwrap_or_default()).unwrap();
+        let probe = Probe::start(&EbpfOptions { btf: path.clone(), ..EbpfOptions::default() });
+        let (reason, text) = probe.reader.failure().expect("it is cut");
+        assert!(matches!(reason, "kernel_layout" | "not_permitted"), "{reason}: {text}");
+    }
+}
+
+#[test]
+fn a_damaged_object_is_a_reason() {
+    let object = include_bytes!("../../collector-ebpf/prebuilt/runqueue.o");
+    let start = |bytes: Vec<u8>| Probe::start(&EbpfOptions { object: Some(bytes), ..EbpfOptions::default() });
+    for length in [0, 3, 64, 1_000, object.len() / 2, object.len() - 700] {
+        let failure = start(object[..length].to_vec()).reader.failure();
+        let (reason, text) = failure.expect("it is cut");
+        assert!(matches!(reason, "bad_object" | "rejected" | "not_permitted"), "{reason}: {text}");
+    }
+    // A changed byte may change nothing that matters; what counts is that no such object brings the process down.
+    for at in (0..object.len()).step_by(object.len() / 60) {
+        let mut bytes = object.to_vec();
+        bytes[at] ^= 0xff;
+        let _ = start(bytes).reader.failure();
+    }
+}
+
+/// Starts the probe in a process with other privileges, and returns what it prints.
+fn start_with(test: &str, privileges: &[&str]) -> Option<String> {
+    if !workload::is_root() {
+        skip(test, "only root can give up privileges");
+        return None;
+    }
+    let output = workload::rerun("start_and_say_why", privileges);
+    let said = output.lines().find_map(|line| line.split("SAID ").nth(1));
+    Some(said.unwrap_or_else(|| panic!("the child said: {output}")).to_owned())
+}
+
+#[test]
+fn no_capability_is_a_reason() {
+    let test = "no_capability_is_a_reason";
+    let Some(said) = start_with(test, &["--bounding-set=-all", "--inh-caps=-all"]) else { return };
+    assert!(said.starts_with("not_permitted") && said.contains("CAP_BPF and CAP_PERFMON"), "{said}");
+    let Some(said) = start_with(test, &["--bounding-set=-all,+bpf", "--inh-caps=-all"]) else { return };
+    assert!(said.starts_with("not_permitted") && said.contains("lacks CAP_PERFMON"), "{said}");
+}
+
+#[test]
+fn two_capabilities_suffice() {
+    let test = "two_capabilities_suffice";
+    let drop_all_but = [
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=-all,+bpf,+perfmon",
+        "--ambient-caps=-all,+bpf,+perfmon",
+    ];
+    let Some(said) = start_with(test, &drop_all_but) else { return };
+    if let Some(why) = ["no_btf", "not_supported"].iter().find(|why| said.starts_with(**why)) {
+        return skip(test, why);
+    }
+    assert!(said.starts_with("running"), "{said}");
+}
+
+/// Not a test of its own: the child of [`start_with`].
+#[test]
+#[ignore = "run by other tests, in a child process"]
+fn start_and_say_why() {
+    let mut probe = Probe::start(&EbpfOptions::default());
+    match probe.reader.failure() {
+        Some((reason, text)) => println!("SAID {reason}: {text}"),
+        None => {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            probe.tick();
+            println!("SAID running, {} waits", probe.value("collector_runqueue_latency_seconds_count", &[]));
+        }
+    }
+}
+
+/// Not a test of its own: the child that is measured.
+#[test]
+#[ignore = "run by other tests, in a child process"]
+fn worker() {
+    workload::work();
+}
