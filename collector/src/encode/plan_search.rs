@@ -14,7 +14,7 @@ use super::snappy::{
 
 #[path = "plan_gap.rs"]
 mod gap;
-use gap::{Gap, Start};
+use gap::{End, Gap, Start};
 
 /// How many earlier places with the same next four bytes are looked at.
 const MAX_CHAIN: usize = 16;
@@ -22,6 +22,10 @@ const MAX_CHAIN: usize = 16;
 const MAX_NEIGHBOURS: usize = 96;
 /// Times of more groups than this have no codes left.
 const MAX_TIME_GROUPS: usize = 10_000;
+/// So much of the next gap must go on as the gap at a copy's source does, for the copy to be worth continuing.
+const ONWARD: usize = 8;
+/// What the copy after a value costs where it is not one with the copy before.
+const AFTER: usize = 3;
 const HASH_BITS: u32 = 14;
 /// Stands for the bytes of values, which match nothing.
 const VALUE: u16 = u16::MAX;
@@ -189,10 +193,19 @@ impl Search {
             let length = common_back(&self.codes, end, to, room);
             if length > 0 {
                 let low = (value ^ bits(layout, other)).trailing_zeros() as usize / 8;
-                self.gap.offer_end(length, offset, number - other, low, value_cost(low, likely_high));
+                let end_offer =
+                    End { length, offset, back: number - other, low, cost: value_cost(low, likely_high) };
+                let onward = low == 8 && self.goes_on(end, to, layout);
+                self.gap.offer_end(end_offer, onward);
             }
         }
         self.gap.settle_ends();
+    }
+
+    /// Whether what follows the value at `to` begins as what follows the one at `end` does, for more than a time.
+    fn goes_on(&self, end: usize, to: usize, layout: &Layout) -> bool {
+        let room = (layout.bytes.len() - to - 8).min(ONWARD);
+        common(&self.codes, end + 8, to + 8, room) == ONWARD
     }
 
     /// The cheapest way into the gap: with a copy right after the value before it, or without.
@@ -229,7 +242,7 @@ impl Search {
                     let next = other + 1;
                     if layout.values[next] as usize + offset == to {
                         let low = (bits(layout, number) ^ bits(layout, next)).trailing_zeros() as usize / 8;
-                        let cost = cost + value_cost(low, self.gap.likely_high);
+                        let cost = cost + value_cost(low, self.gap.likely_high) + AFTER;
                         best.take(Start { cost, low, low_back: number - next, ..start });
                     }
                 }
@@ -307,13 +320,11 @@ impl Draft<'_> {
     }
 }
 
-/// What a value costs of which so many low and high bytes are covered; one that is wholly covered joins the
-/// copies beside it, which is worth about one of them.
+/// What a value costs of which so many low and high bytes are covered.
 fn value_cost(low: usize, high: usize) -> usize {
     match 8 - low - high.min(8 - low) {
-        0 if low == 8 => 0,
-        0 => 1,
-        rest => rest + 2,
+        0 => 0,
+        rest => rest + 1,
     }
 }
 

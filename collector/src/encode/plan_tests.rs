@@ -32,7 +32,9 @@ fn batch(tick: u64) -> Batch {
     let labels = vec![("job".to_owned(), "node".to_owned()), ("instance".to_owned(), "host:9100".to_owned())];
     let source = Arc::new(Source { name: "host/cpu".into(), labels });
     let shape = Shape::new(source, table, floats, Vec::new());
-    Batch { shape: Some(shape), time_ms: 1_790_000_000_000 + tick as i64, values, ..Batch::default() }
+    let mut batch = Batch::default();
+    (batch.shape, batch.time_ms, batch.values) = (Some(shape), 1_790_000_000_000 + tick as i64, values);
+    batch
 }
 
 #[test]
