@@ -1,1 +1,3 @@
 //! Inputs that the benchmarks share.
+
+pub mod page;

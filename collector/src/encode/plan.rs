@@ -9,7 +9,7 @@
 //! Cost: some 4 ns a value. Memory: [`Record`] and the constant elements, about 30 bytes a value.
 
 use super::layout::{Histograms, Layout, Ordered, Run};
-use super::snappy::copy_element;
+use super::snappy::{NEAR_OFFSET, copy_element};
 
 /// Copies beside a value are at most this long in the plan, so that they may grow by the value's 8 bytes.
 pub(super) const MAX_EDGE: usize = super::snappy::MAX_COPY - 8;
@@ -17,21 +17,62 @@ pub(super) const MAX_EDGE: usize = super::snappy::MAX_COPY - 8;
 const BLOCK: usize = 32;
 /// What one value may add to its gap's constants: two copies and a literal, and what is written beyond them.
 const VALUE_BOUND: usize = 3 + 9 + 3;
-const SLACK: usize = 64;
+const SLACK: usize = WINDOW;
+/// What is looked at as one piece while a value is written: its constants and what it adds, twice over.
+const WINDOW: usize = 128;
 /// Times have this many bytes from 1971 to 2109: the only width that is planned.
 pub(super) const TIME_WIDTH: usize = 6;
+
+/// A copy beside a value, ready to be written: its three-byte element in the low bits, and in the high ones its
+/// length once more, or [`Edge::FAR`] where the two-byte form can never serve. 0 is no copy.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Edge(u32);
+
+impl Edge {
+    const FAR: u32 = 128;
+
+    /// A copy of up to [`MAX_EDGE`] bytes.
+    pub(super) fn new(offset: usize, length: usize) -> Self {
+        if length == 0 {
+            return Edge(0);
+        }
+        debug_assert!(length <= MAX_EDGE && offset <= super::snappy::MAX_OFFSET);
+        let near = if offset < NEAR_OFFSET { length as u32 } else { Self::FAR };
+        Edge((near << 24) | ((offset as u32) << 8) | ((length as u32 - 1) << 2) | 2)
+    }
+
+    fn offset(self) -> u32 {
+        (self.0 >> 8) & 0xffff
+    }
+
+    fn length(self) -> u32 {
+        if self.0 == 0 { 0 } else { ((self.0 >> 2) & 63) + 1 }
+    }
+
+    /// The element of a copy that is there, `more` bytes longer, and its bytes: 2 or 3. A branch would cost more
+    /// than both forms: which of them it is changes with every value.
+    #[inline]
+    fn element(self, more: u32) -> (u32, usize) {
+        let three = (self.0 & 0xff_ffff) + (more << 2);
+        let two = (three & 0xff).wrapping_sub(13) | ((three >> 16) << 5) | (three & 0xff00);
+        let near = ((self.0 >> 24) + more).wrapping_sub(4) < 8;
+        (if near { two } else { three }, 3 - usize::from(near))
+    }
+}
 
 /// One value: the constants before it, the copy that ends before it, and the one that begins after it.
 /// `*_value` says how many values back the value beside the copy's source is; 0 where there is none.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Record {
-    pub constants: u16,
-    pub before_offset: u16,
-    pub after_offset: u16,
+    pub before: Edge,
+    pub after: Edge,
     pub before_value: u16,
     pub after_value: u16,
-    pub before: u8,
-    pub after: u8,
+    pub constants: u16,
+    /// Length of the copy after, if a value that agrees wholly makes one copy of both; else 0.
+    pub joint: u8,
+    /// Whether there are constants and copies on both sides: so it is for all but a few.
+    usual: bool,
 }
 
 /// Where in the constants a time stands.
@@ -52,6 +93,8 @@ pub(super) struct Plan {
     pub patches: Box<[Patch]>,
     runs: Box<[Run]>,
     histograms: Histograms,
+    /// Whether some record has neither constants nor a copy before its value: then one copy is the whole gap.
+    joined: bool,
     /// How long the request is when it is decompressed, without histograms.
     pub plain: usize,
 }
@@ -65,7 +108,7 @@ struct Pending {
 
 impl Plan {
     pub(super) fn new(
-        records: Vec<Record>,
+        mut records: Vec<Record>,
         mut constants: Vec<u8>,
         head: usize,
         patches: Vec<Patch>,
@@ -74,7 +117,17 @@ impl Plan {
         constants.extend_from_slice(&[0; BLOCK]);
         let mut histograms = layout.histograms.clone();
         histograms.shrink();
+        let joined =
+            records.iter().skip(1).any(|record| record.constants == 0 && record.before.length() == 0);
+        for record in &mut records {
+            let (before, after) = (record.before, record.after);
+            let both = before.length() > 0 && after.length() > 0;
+            record.usual = both && (1..=BLOCK as u16).contains(&record.constants);
+            let joint = before.length() + 8 + after.length() <= super::snappy::MAX_COPY as u32;
+            record.joint = if joint && before.offset() == after.offset() { after.length() as u8 } else { 0 };
+        }
         Plan {
+            joined,
             records: records.into(),
             constants: constants.into(),
             head: head as u32,
@@ -122,17 +175,65 @@ impl Plan {
 
     fn write(&self, values: &[u64], out: &mut [u8]) -> usize {
         assert_eq!(values.len(), self.records.len(), "a plan is used for the shapes that it was made for");
-        let mut taken = self.head as usize;
+        let taken = self.head as usize;
         out[..taken].copy_from_slice(&self.constants[..taken]);
-        let mut at = taken;
+        let constants = &self.constants[taken..];
+        let (at, taken) = match self.joined {
+            false => self.write_apart(values, constants, out, taken),
+            true => self.write_joined(values, constants, out, taken),
+        };
+        copy_constants(&constants[taken..], constants.len() - BLOCK - taken, out, at)
+    }
+
+    /// Writes the records of a plan in which no copy is a whole gap. Gives where it stands and how many constants
+    /// it took.
+    ///
+    /// Nothing here branches on a value: what does not count is written and overwritten.
+    fn write_apart(&self, values: &[u64], constants: &[u8], out: &mut [u8], at: usize) -> (usize, usize) {
+        let (mut at, mut taken) = (at, 0);
+        for (number, (record, &value)) in self.records.iter().zip(values).enumerate() {
+            let length = record.constants as usize;
+            if !record.usual {
+                at = copy_constants(&constants[taken..], length, out, at);
+                at = write_unusual(record, number, values, out, at);
+                taken += length;
+                continue;
+            }
+            let window: &mut [u8; WINDOW] = (&mut out[at..at + WINDOW]).try_into().expect("its length");
+            window[..BLOCK].copy_from_slice(&constants[taken..taken + BLOCK]);
+            taken += length;
+
+            let low = (value ^ values[number - usize::from(record.before_value)]).trailing_zeros() / 8;
+            let high = (value ^ values[number - usize::from(record.after_value)]).leading_zeros() / 8;
+            let high = high.min(8 - low);
+            let merges = low == 8 && record.joint > 0;
+            let joint = if merges { record.joint.into() } else { 0 };
+            let (element, bytes) = record.before.element(low + joint);
+            put(window, length, element.to_le_bytes());
+            let place = length + bytes;
+            let rest = 8 - low - high;
+            put(window, place, [(rest.wrapping_sub(1) as u8) << 2]);
+            put(window, place + 1, value.wrapping_shr(low * 8).to_le_bytes());
+            let place = place + if rest == 0 { 0 } else { rest as usize + 1 };
+            let (element, bytes) = record.after.element(high);
+            put(window, place, element.to_le_bytes());
+            at += place + if merges { 0 } else { bytes };
+        }
+        (at, taken)
+    }
+
+    /// As [`Plan::write_apart`], for plans in which a copy may be a whole gap and go on over the next value: it is
+    /// written only when it is known how far it reaches.
+    fn write_joined(&self, values: &[u64], constants: &[u8], out: &mut [u8], at: usize) -> (usize, usize) {
+        let (mut at, mut taken) = (at, 0);
         let mut pending = Pending { offset: 0, length: 0 };
         for (number, (record, &value)) in self.records.iter().zip(values).enumerate() {
-            let constants = record.constants as usize;
-            if constants > 0 || record.before > 0 {
+            let length = record.constants as usize;
+            if length > 0 || record.before.length() > 0 {
                 at = pending.write(out, at);
-                at = copy_constants(&self.constants[taken..], constants, out, at);
-                taken += constants;
-                pending = Pending { offset: record.before_offset.into(), length: record.before.into() };
+                at = copy_constants(&constants[taken..], length, out, at);
+                taken += length;
+                pending = Pending { offset: record.before.offset(), length: record.before.length() };
             } else if pending.length as usize > MAX_EDGE {
                 at = pending.write(out, at);
                 pending.length = 0;
@@ -141,9 +242,9 @@ impl Plan {
             let high = difference(values, number, record.after_value).leading_zeros() / 8;
             let high = high.min(8 - low);
             pending.length += low;
-            let after = u32::from(record.after);
+            let after = record.after.length();
             let merges = low == 8
-                && pending.offset == u32::from(record.after_offset)
+                && pending.offset == record.after.offset()
                 && pending.length + after <= super::snappy::MAX_COPY as u32;
             let end = pending.write(out, at);
             at = if merges { at } else { end };
@@ -152,12 +253,26 @@ impl Plan {
             out[at + 1..at + 9].copy_from_slice(&value.wrapping_shr(low * 8).to_le_bytes());
             at += if rest == 0 { 0 } else { rest as usize + 1 };
             pending.length = if merges { pending.length + after } else { after + high };
-            pending.offset = record.after_offset.into();
+            pending.offset = record.after.offset();
         }
-        at = pending.write(out, at);
-        let last = self.constants.len() - BLOCK - taken;
-        copy_constants(&self.constants[taken..], last, out, at)
+        (pending.write(out, at), taken)
     }
+}
+
+/// Writes the value and the copies beside it, where one of these is missing.
+#[cold]
+fn write_unusual(record: &Record, number: usize, values: &[u64], out: &mut [u8], at: usize) -> usize {
+    let low = difference(values, number, record.before_value).trailing_zeros() / 8;
+    let high = (difference(values, number, record.after_value).leading_zeros() / 8).min(8 - low);
+    let before = Pending { offset: record.before.offset(), length: record.before.length() + low };
+    let mut at = before.write(out, at);
+    let rest = (8 - low - high) as usize;
+    if rest > 0 {
+        out[at] = ((rest - 1) as u8) << 2;
+        out[at + 1..at + 9].copy_from_slice(&(values[number] >> (low * 8)).to_le_bytes());
+        at += rest + 1;
+    }
+    Pending { offset: record.after.offset(), length: record.after.length() + high }.write(out, at)
 }
 
 impl Pending {
@@ -173,7 +288,15 @@ impl Pending {
 #[inline]
 fn difference(values: &[u64], number: usize, back: u16) -> u64 {
     let other = values[number - usize::from(back)];
-    if back == 0 { u64::MAX } else { values[number] ^ other }
+    (values[number] ^ other) | u64::from(back == 0).wrapping_neg()
+}
+
+/// Writes at a place that is below 64: the mask says so to the compiler, which then need not check.
+#[inline]
+fn put<const N: usize>(window: &mut [u8; WINDOW], place: usize, bytes: [u8; N]) {
+    debug_assert!(place < 64);
+    let place = place & 63;
+    window[place..place + N].copy_from_slice(&bytes);
 }
 
 #[inline]

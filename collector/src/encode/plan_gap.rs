@@ -1,6 +1,6 @@
 //! One gap: the cheapest row of elements over its bytes, by dynamic programming from its end.
 
-use super::{MAX_EDGE, Match, Matches, NEAR_LENGTHS, NEAR_OFFSET};
+use super::{AFTER, MAX_EDGE, Match, Matches, NEAR_LENGTHS, NEAR_OFFSET};
 
 const NEVER: usize = usize::MAX / 4;
 
@@ -33,7 +33,7 @@ pub(super) struct End {
     pub offset: usize,
     pub back: usize,
     pub low: usize,
-    cost: usize,
+    pub cost: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -85,19 +85,22 @@ impl Gap {
 
     /// What follows the gap costs so much where no copy ends it.
     pub(super) fn end_without(&mut self, cost: usize) {
-        self.costs[self.length] = cost;
-        self.inside[self.length] = cost;
+        self.costs[self.length] = cost + AFTER;
+        self.inside[self.length] = cost + AFTER;
     }
 
-    /// A copy of up to `length` bytes may end the gap, and cover `low` bytes of a value that then costs `cost`.
-    pub(super) fn offer_end(&mut self, length: usize, offset: usize, back: usize, low: usize, cost: usize) {
-        let end = End { length, offset, back, low, cost: cost + 3 };
-        if end.cost < self.ends[length].cost {
-            self.ends[length] = end;
+    /// A copy may end the gap, before a value that then costs `end.cost`. `onward` says that it is likely to be
+    /// one with the copy after that value, which then costs nothing.
+    pub(super) fn offer_end(&mut self, end: End, onward: bool) {
+        let far = End { cost: end.cost + 3 + if onward { 0 } else { AFTER }, ..end };
+        if far.cost < self.ends[end.length].cost {
+            self.ends[end.length] = far;
         }
-        let near = length.min(NEAR_LENGTHS.end().saturating_sub(low));
-        if offset < NEAR_OFFSET && near > 0 && cost + 2 < self.near_ends[near].cost {
-            self.near_ends[near] = End { length: near, cost: cost + 2, ..end };
+        let length = end.length.min(NEAR_LENGTHS.end().saturating_sub(end.low));
+        // With the copy after it, it is too long for two bytes.
+        let near = End { length, cost: end.cost + if onward { 3 } else { 2 + AFTER }, ..end };
+        if end.offset < NEAR_OFFSET && length > 0 && near.cost < self.near_ends[length].cost {
+            self.near_ends[length] = near;
         }
     }
 

@@ -7,14 +7,14 @@
 //! [`MAX_CHAIN`] and [`MAX_NEIGHBOURS`].
 
 use super::layout::Layout;
-use super::plan::{MAX_EDGE, Patch, Plan, Record, TIME_WIDTH};
+use super::plan::{Edge, MAX_EDGE, Patch, Plan, Record, TIME_WIDTH};
 use super::snappy::{
     MAX_COPY, MAX_OFFSET, NEAR_LENGTHS, NEAR_OFFSET, copy_cost, encode_copy, encode_literal_tag,
 };
 
 #[path = "plan_gap.rs"]
 mod gap;
-use gap::{Gap, Start};
+use gap::{End, Gap, Start};
 
 /// How many earlier places with the same next four bytes are looked at.
 const MAX_CHAIN: usize = 16;
@@ -22,6 +22,10 @@ const MAX_CHAIN: usize = 16;
 const MAX_NEIGHBOURS: usize = 96;
 /// Times of more groups than this have no codes left.
 const MAX_TIME_GROUPS: usize = 10_000;
+/// So much of the next gap must go on as the gap at a copy's source does, for the copy to be worth continuing.
+const ONWARD: usize = 8;
+/// What the copy after a value costs where it is not one with the copy before.
+const AFTER: usize = 3;
 const HASH_BITS: u32 = 14;
 /// Stands for the bytes of values, which match nothing.
 const VALUE: u16 = u16::MAX;
@@ -141,6 +145,13 @@ impl Search {
                     if earlier == NONE || offset > MAX_OFFSET {
                         break;
                     }
+                    // One that differs where the longest so far ends cannot be longer.
+                    let further = usize::from(found.far.length).min(room - 1);
+                    let near = offset < NEAR_OFFSET && found.near.length < 11;
+                    if !near && self.codes[at - offset + further] != self.codes[at + further] {
+                        earlier = self.chain[earlier as usize];
+                        continue;
+                    }
                     let length = common(&self.codes, at - offset, at, room);
                     let candidate = Match { length: length as u16, offset: offset as u16 };
                     if candidate.length > found.far.length {
@@ -182,10 +193,19 @@ impl Search {
             let length = common_back(&self.codes, end, to, room);
             if length > 0 {
                 let low = (value ^ bits(layout, other)).trailing_zeros() as usize / 8;
-                self.gap.offer_end(length, offset, number - other, low, value_cost(low, likely_high));
+                let end_offer =
+                    End { length, offset, back: number - other, low, cost: value_cost(low, likely_high) };
+                let onward = low == 8 && self.goes_on(end, to, layout);
+                self.gap.offer_end(end_offer, onward);
             }
         }
         self.gap.settle_ends();
+    }
+
+    /// Whether what follows the value at `to` begins as what follows the one at `end` does, for more than a time.
+    fn goes_on(&self, end: usize, to: usize, layout: &Layout) -> bool {
+        let room = (layout.bytes.len() - to - 8).min(ONWARD);
+        common(&self.codes, end + 8, to + 8, room) == ONWARD
     }
 
     /// The cheapest way into the gap: with a copy right after the value before it, or without.
@@ -222,7 +242,7 @@ impl Search {
                     let next = other + 1;
                     if layout.values[next] as usize + offset == to {
                         let low = (bits(layout, number) ^ bits(layout, next)).trailing_zeros() as usize / 8;
-                        let cost = cost + value_cost(low, self.gap.likely_high);
+                        let cost = cost + value_cost(low, self.gap.likely_high) + AFTER;
                         best.take(Start { cost, low, low_back: number - next, ..start });
                     }
                 }
@@ -242,8 +262,7 @@ impl Search {
     ) -> Option<()> {
         if let Some(before) = number.checked_sub(1) {
             let record = &mut draft.records[before];
-            record.after = start.after as u8;
-            record.after_offset = start.offset as u16;
+            record.after = Edge::new(start.offset, start.after);
             record.after_value = start.back as u16;
             let merges =
                 draft.low == 8 && draft.offset == start.offset && draft.length + start.after <= MAX_COPY;
@@ -266,8 +285,7 @@ impl Search {
             record.constants = u16::try_from(constants).ok()?;
         }
         if let Some(end) = end {
-            record.before = end.length as u8;
-            record.before_offset = end.offset as u16;
+            record.before = Edge::new(end.offset, end.length);
             record.before_value = end.back as u16;
             draft.low = end.low;
             draft.offset = end.offset;
@@ -302,13 +320,11 @@ impl Draft<'_> {
     }
 }
 
-/// What a value costs of which so many low and high bytes are covered; one that is wholly covered joins the
-/// copies beside it, which is worth about one of them.
+/// What a value costs of which so many low and high bytes are covered.
 fn value_cost(low: usize, high: usize) -> usize {
     match 8 - low - high.min(8 - low) {
-        0 if low == 8 => 0,
-        0 => 1,
-        rest => rest + 2,
+        0 => 0,
+        rest => rest + 1,
     }
 }
 
@@ -318,20 +334,41 @@ fn bits(layout: &Layout, number: usize) -> u64 {
 }
 
 fn hash(codes: &[u16]) -> usize {
-    let word = codes.iter().fold(0u64, |word, &code| (word << 16) | u64::from(code));
+    let word = word(codes.first_chunk().expect("four codes"));
     (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HASH_BITS)) as usize
 }
 
-/// How many codes from `a` on are those from `b` on, at most `room`. Values match nothing.
+/// How many codes from `a` on are those from `b` on, at most `room`. Values match nothing: they are not in `b`.
 fn common(codes: &[u16], a: usize, b: usize, room: usize) -> usize {
-    let target = &codes[b..b + room];
-    codes[a..].iter().zip(target).take_while(|(x, y)| x == y).count()
+    let (source, target) = (&codes[a..a + room], &codes[b..b + room]);
+    let (fours, rest) = source.as_chunks::<4>();
+    let (target_fours, target_rest) = target.as_chunks::<4>();
+    for (number, (x, y)) in fours.iter().zip(target_fours).enumerate() {
+        let differs = word(x) ^ word(y);
+        if differs != 0 {
+            return number * 4 + differs.trailing_zeros() as usize / 16;
+        }
+    }
+    fours.len() * 4 + rest.iter().zip(target_rest).take_while(|(x, y)| x == y).count()
 }
 
 /// How many codes before `a` are those before `b`, at most `room`.
 fn common_back(codes: &[u16], a: usize, b: usize, room: usize) -> usize {
     let (source, target) = (&codes[a - room..a], &codes[b - room..b]);
-    source.iter().rev().zip(target.iter().rev()).take_while(|(x, y)| x == y).count()
+    let (rest, fours) = source.as_rchunks::<4>();
+    let (target_rest, target_fours) = target.as_rchunks::<4>();
+    for (number, (x, y)) in fours.iter().rev().zip(target_fours.iter().rev()).enumerate() {
+        let differs = word(x) ^ word(y);
+        if differs != 0 {
+            return number * 4 + differs.leading_zeros() as usize / 16;
+        }
+    }
+    fours.len() * 4 + rest.iter().rev().zip(target_rest.iter().rev()).take_while(|(x, y)| x == y).count()
+}
+
+/// Four codes as one number, the first lowest.
+fn word(codes: &[u16; 4]) -> u64 {
+    codes.iter().rev().fold(0, |word, &code| (word << 16) | u64::from(code))
 }
 
 #[cfg(test)]
