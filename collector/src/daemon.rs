@@ -101,8 +101,15 @@ impl<'a> Daemon<'a> {
         let own = options
             .exporter_metrics
             .then(|| SelfReader::new(counters.clone(), ring.clone(), table.clone(), labels));
-        let reader = reader::start(host, own, ring.clone(), counters.clone(), table.clone())
-            .map_err(StartError::new)?;
+        let parts = reader::Parts {
+            host,
+            own,
+            ring: ring.clone(),
+            counters: counters.clone(),
+            table: table.clone(),
+            labels: labels.clone(),
+        };
+        let reader = reader::start(parts).map_err(StartError::new)?;
         let endpoints = Endpoints::new(options, &counters, &table);
         let aggregator = Aggregator::new(receiver, endpoints.tail(), endpoints.journal(), counters.clone());
         let aggregator = std::thread::Builder::new()

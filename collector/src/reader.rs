@@ -96,6 +96,7 @@ struct LocalReader {
     ring: ring::Sender,
     counters: Arc<Counters>,
     table: Arc<SeriesTable>,
+    labels: Vec<(String, String)>,
     push: Option<Push>,
 }
 
@@ -107,16 +108,25 @@ struct Push {
     next_ms: i64,
 }
 
-/// Starts the thread. `own` is absent when our own metrics are switched off.
-pub fn start(
-    host: HostReader,
-    own: Option<SelfReader>,
-    ring: ring::Sender,
-    counters: Arc<Counters>,
-    table: Arc<SeriesTable>,
-) -> std::io::Result<ReaderHandle> {
+/// What the thread reads and whom it tells. `labels` are those under which the parts were made.
+pub struct Parts {
+    pub host: HostReader,
+    /// Absent when our own metrics are switched off.
+    pub own: Option<SelfReader>,
+    pub ring: ring::Sender,
+    pub counters: Arc<Counters>,
+    pub table: Arc<SeriesTable>,
+    pub labels: Vec<(String, String)>,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(parts: Parts) -> std::io::Result<ReaderHandle> {
     let (requests, receiver) = bounded(READER_REQUESTS);
-    let mut reader = LocalReader { host, own, probes: None, ring, counters, table, push: None };
+    let Parts { host, own, ring, counters, table, labels } = parts;
+    let mut reader = LocalReader { host, own, probes: None, ring, counters, table, labels, push: None };
     let thread = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run(&receiver))?;
     Ok(ReaderHandle { requests, thread })
 }
@@ -136,7 +146,11 @@ impl LocalReader {
                     // Who has gone away in the meantime needs no answer.
                     let _ = reply.send(self.gather(&wanted));
                 }
-                Ok(Request::Probes(probes)) => self.probes = Some(probes),
+                Ok(Request::Probes(mut probes)) => {
+                    // The labels may have changed while they were being loaded.
+                    probes.set_labels(&self.labels);
+                    self.probes = Some(probes);
+                }
                 Ok(Request::Push(schedule)) => self.set_schedule(schedule),
                 Err(RecvTimeoutError::Timeout) => self.push_if_due(),
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -175,6 +189,9 @@ impl LocalReader {
             self.push = None;
             return;
         };
+        if schedule.labels != self.labels {
+            self.relabel(&schedule.labels);
+        }
         let source = Arc::new(Source { name: "target".into(), labels: schedule.labels.clone() });
         let mut push = Push {
             target: Recorder::new(source, self.table.clone()),
@@ -184,6 +201,17 @@ impl LocalReader {
         };
         push.plan_next(clock::now_ms());
         self.push = Some(push);
+    }
+
+    fn relabel(&mut self, labels: &[(String, String)]) {
+        self.labels = labels.to_vec();
+        self.host.set_labels(labels);
+        if let Some(own) = &mut self.own {
+            own.set_labels(labels);
+        }
+        if let Some(probes) = &mut self.probes {
+            probes.set_labels(labels);
+        }
     }
 
     /// One tick of the clock, if its time has come.

@@ -213,6 +213,11 @@ impl SelfReader {
         SelfReader { counters, ring, table, recorder, process, cumulative: Vec::new() }
     }
 
+    /// Pushes under other target labels from the next tick on.
+    pub fn set_labels(&mut self, labels: &[(String, String)]) {
+        self.recorder.set_source(Arc::new(Source { name: "self".into(), labels: labels.to_vec() }));
+    }
+
     /// One batch with all counters as they are now.
     pub fn read(&mut self, slab: Batch, time_ms: i64) -> Batch {
         let (counters, out) = (&self.counters, &mut self.recorder);

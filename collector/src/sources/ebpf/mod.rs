@@ -146,6 +146,12 @@ impl EbpfReader {
         EbpfReader { runqueue, recorder: Recorder::new(Arc::new(source), table.clone()), statistics }
     }
 
+    /// Pushes under other target labels from the next tick on.
+    pub fn set_labels(&mut self, labels: &[(String, String)]) {
+        let source = Source { name: format!("ebpf/{}", runqueue::NAME), labels: labels.to_vec() };
+        self.recorder.set_source(Arc::new(source));
+    }
+
     /// Why the run-queue probe does not run: the word of the label `reason`, and a sentence.
     pub fn failure(&self) -> Option<(&'static str, String)> {
         self.runqueue.as_ref().err().map(|error| (error.reason(), error.to_string()))

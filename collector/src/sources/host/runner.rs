@@ -81,6 +81,15 @@ impl HostReader {
         Ok(HostReader { running, outcome, tick: Tick::new(paths), outcomes: Vec::new(), duplicates: 0 })
     }
 
+    /// Pushes under other target labels from the next tick on.
+    pub fn set_labels(&mut self, labels: &[(String, String)]) {
+        let source = |name: &str| Arc::new(Source { name: format!("host/{name}"), labels: labels.to_vec() });
+        for running in &mut self.running {
+            running.recorder.set_source(source(running.name));
+        }
+        self.outcome.set_source(source("outcome"));
+    }
+
     /// The names of the collectors that are switched on, in the order of the table.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &'static str> + '_ {
         self.running.iter().map(|running| running.name)
