@@ -196,10 +196,9 @@ fn every_flag() -> impl Iterator<Item = &'static Flag> {
 
 /// The flag of that name: what it takes when not given, and of which it is the old name.
 fn find_flag(name: &str) -> Option<(FlagDefault, Option<&'static str>)> {
-    if let Some(collector) = name.strip_prefix("collector.") {
-        if let Some(found) = COLLECTORS.iter().find(|known| known.name == collector) {
-            return Some((FlagDefault::Switch(found.default_enabled), None));
-        }
+    let collector = name.strip_prefix("collector.");
+    if let Some(found) = COLLECTORS.iter().find(|known| Some(known.name) == collector) {
+        return Some((FlagDefault::Switch(found.default_enabled), None));
     }
     every_flag().find(|flag| flag.name == name).map(|flag| (flag.default, flag.alias_of))
 }

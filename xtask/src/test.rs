@@ -23,7 +23,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var(SKIPS, &skips) };
-    step("tidy", || tidy::check_all())?;
+    step("tidy", tidy::check_all)?;
     step("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     step("eBPF objects", || check_objects(&skips))?;
     step("build", || cargo(&["build", "--package", "collector"]))?;

@@ -39,7 +39,7 @@ impl Log {
         Err("no log yet".into())
     }
     pub fn backlog(&self, _: &str) -> Backlog {
-        todo!()
+        unreachable!()
     }
     pub fn forget_all_but(&self, _: &[&str]) {}
 }

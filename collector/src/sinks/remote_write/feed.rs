@@ -34,18 +34,12 @@ impl Feed {
     pub fn fetch(&mut self, max_samples: usize, out: &mut Vec<Numbered>, stats: &EndpointStats) {
         self.newest.borrow_and_update();
         self.fetched = self.position;
-        loop {
-            let begins_at = match self.tail.fetch(self.fetched, max_samples, out) {
-                Fetched::BeginsAt(begins_at) => begins_at,
-                Fetched::UpToDate | Fetched::Some => break,
-            };
-            let reason = match &mut self.backlog {
-                Some(backlog) => {
-                    if backlog.fetch(self.fetched, begins_at, max_samples, out) {
-                        break;
-                    }
-                    DropReason::LogFull
-                }
+        while let Fetched::BeginsAt(begins_at) = self.tail.fetch(self.fetched, max_samples, out) {
+            let from = self.fetched;
+            let found = self.backlog.as_mut().map(|log| log.fetch(from, begins_at, max_samples, out));
+            let reason = match found {
+                Some(true) => break,
+                Some(false) => DropReason::LogFull,
                 None => DropReason::MemoryFull,
             };
             stats.dropped(reason).add(begins_at - self.fetched);
