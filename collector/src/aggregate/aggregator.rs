@@ -76,6 +76,7 @@ impl Aggregator {
             journal.append(self.tail.next(), batch, &self.counters);
         }
         self.tail.push(batch);
+        self.counters.newest_number.set(self.tail.next());
         self.counters.samples_in.add(batch.samples() as u64);
         self.counters.highest_timestamp_ms.raise_to(batch.time_ms.try_into().unwrap_or(0));
     }

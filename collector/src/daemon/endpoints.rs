@@ -111,6 +111,7 @@ impl Endpoints {
             }
         };
         self.tail.begin_at(journal.next());
+        self.counters.newest_number.set(self.tail.next());
         self.counters.log_open.set(1);
         *self.journal.lock().unwrap_or_else(PoisonError::into_inner) = Some(journal);
         self.log = Some(log);

@@ -1,6 +1,8 @@
 //! The plain bytes of a request, and where in them the values stand: what a plan is made from, and what is
 //! compressed the usual way when there is no plan.
 
+use std::borrow::Borrow;
+
 use super::histogram::encode_histogram;
 use super::labels::{WireLabels, wire_labels};
 use super::protobuf::{encode_varint, varint_len};
@@ -8,10 +10,21 @@ use super::remote_write::{Options, Protocol};
 use super::{remote_write_v1, remote_write_v2};
 use crate::model::{Batch, Form, SeriesView};
 
+/// The batches of a request, however the caller holds them.
+pub(super) trait Batches {
+    fn at(&self, index: usize) -> &Batch;
+}
+
+impl<B: Borrow<Batch>> Batches for &[B] {
+    fn at(&self, index: usize) -> &Batch {
+        self[index].borrow()
+    }
+}
+
 /// The batches of a request in the order in which they are encoded.
 #[derive(Clone, Copy)]
 pub(super) struct Ordered<'a> {
-    pub batches: &'a [&'a Batch],
+    pub batches: &'a dyn Batches,
     pub order: &'a [u32],
 }
 
@@ -21,11 +34,11 @@ impl<'a> Ordered<'a> {
     }
 
     pub(super) fn get(&self, at: u32) -> &'a Batch {
-        self.batches[self.order[at as usize] as usize]
+        self.batches.at(self.order[at as usize] as usize)
     }
 
     pub(super) fn iter(self) -> impl Iterator<Item = &'a Batch> {
-        self.order.iter().map(move |&at| self.batches[at as usize])
+        self.order.iter().map(move |&at| self.batches.at(at as usize))
     }
 }
 

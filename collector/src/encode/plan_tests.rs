@@ -44,12 +44,12 @@ fn a_plan_is_smaller_than_what_a_matcher_finds_also_for_later_values() {
         let first = batch(0);
         let mut layout = Layout::default();
         let order = [0];
-        layout.lay_out(&options, Ordered { batches: &[&first], order: &order });
+        layout.lay_out(&options, Ordered { batches: &&[&first][..], order: &order });
         let mut plan = Search::default().plan(&layout).unwrap();
         assert!(plan.memory() < 35 * plan.records.len(), "{} bytes", plan.memory());
         for tick in 0..20 {
             let later = batch(tick);
-            let batches = Ordered { batches: &[&later], order: &order };
+            let batches = Ordered { batches: &&[&later][..], order: &order };
             layout.lay_out(&options, batches);
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             encode_varint(layout.bytes.len() as u64, &mut ours);

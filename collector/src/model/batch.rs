@@ -82,3 +82,9 @@ impl Numbered {
         self.sequence + self.batch.samples() as u64
     }
 }
+
+impl std::borrow::Borrow<Batch> for Numbered {
+    fn borrow(&self) -> &Batch {
+        &self.batch
+    }
+}

@@ -18,7 +18,7 @@ endpoint_families! {
     FAILED = counter "samples_failed_total" "Samples that the endpoint refused for good." [];
     RETRIED = counter "samples_retried_total" "Samples sent again after a fault that may pass." [];
     DROPPED = counter "samples_dropped_total" "Samples that were not sent, by reason." ["reason"];
-    PENDING = gauge "samples_pending" "Samples in memory that wait to be sent." [];
+    PENDING = gauge "samples_pending" "Samples that wait to be sent, in memory or in the batch log." [];
     BYTES = counter "bytes_total" "Compressed bytes of requests sent." [];
     REQUESTS = counter "requests_total" "Requests answered, by HTTP status; 0 where none came." ["code"];
     DURATION = histogram "sent_batch_duration_seconds" "Time from sending a request to its answer." [];
@@ -86,7 +86,6 @@ pub struct EndpointStats {
     pub failed: Cell,
     pub retried: Cell,
     pub bytes: Cell,
-    pub pending: Cell,
     pub highest_sent_ms: Cell,
     pub highest_queued_ms: Cell,
     /// Everything before this number of the batch log is settled.
@@ -125,19 +124,21 @@ impl EndpointStats {
         self.duration_sum_micros.add(micros);
     }
 
-    pub(super) fn put(&self, out: &mut Recorder, cumulative: &mut Vec<u64>) {
+    pub(super) fn put(&self, newest: u64, out: &mut Recorder, cumulative: &mut Vec<u64>) {
         let labels = [self.name.as_str(), self.url.as_str()];
         for (family, cell) in [
             (&SAMPLES, &self.samples),
             (&HISTOGRAMS, &self.histograms),
             (&FAILED, &self.failed),
             (&RETRIED, &self.retried),
-            (&PENDING, &self.pending),
             (&BYTES, &self.bytes),
             (&BATCH, &self.max_samples_per_send),
         ] {
             out.put(family, &labels, cell.float());
         }
+        let pending = newest.saturating_sub(self.acknowledged.get());
+        #[expect(clippy::cast_precision_loss, reason = "a backlog stays far below 2^53")]
+        out.put(&PENDING, &labels, pending as f64);
         for (cell, (_, reason)) in self.dropped.iter().zip(REASONS) {
             out.put(&DROPPED, &[labels[0], labels[1], reason], cell.float());
         }

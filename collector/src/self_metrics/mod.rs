@@ -160,6 +160,8 @@ pub struct Counters {
     pub reload_success_seconds: Cell,
     pub samples_in: Cell,
     pub highest_timestamp_ms: Cell,
+    /// The number that the next batch will have.
+    pub newest_number: Cell,
     pub log_bytes: Cell,
     pub log_segments: Cell,
     pub log_write_errors: Cell,
@@ -253,7 +255,7 @@ impl SelfReader {
             out.put(&SAMPLES_IN, &[], counters.samples_in.float());
         }
         for endpoint in endpoints.iter() {
-            endpoint.put(out, &mut self.cumulative);
+            endpoint.put(counters.newest_number.get(), out, &mut self.cumulative);
         }
         drop(endpoints);
         out.finish()

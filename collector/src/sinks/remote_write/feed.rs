@@ -65,6 +65,5 @@ impl Feed {
             backlog.acknowledge(self.position);
         }
         stats.acknowledged.set(self.position);
-        stats.pending.set(self.tail.next().saturating_sub(self.position));
     }
 }

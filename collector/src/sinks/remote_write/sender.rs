@@ -15,7 +15,7 @@ use super::client::{Client, Outcome};
 use super::feed::Feed;
 use crate::config::Endpoint;
 use crate::encode::{Encoded, Encoder, Options, Protocol};
-use crate::model::{Batch, Numbered};
+use crate::model::Numbered;
 use crate::self_metrics::{DropReason, EndpointStats};
 use crate::sys::clock;
 
@@ -191,15 +191,14 @@ impl Task {
 
     /// The request of `batches`, `None` when nothing of them is to be sent.
     fn encode(&mut self) -> Option<Pending> {
-        let refs: Vec<&Batch> = self.sender.batches.iter().map(|numbered| &*numbered.batch).collect();
         let mut buffer = std::mem::take(&mut self.sender.buffer);
         buffer.clear();
-        let encoded = self.sender.encoder.encode(&refs, &mut buffer);
+        let encoded = self.sender.encoder.encode(&self.sender.batches, &mut buffer);
         if encoded.samples + encoded.histograms == 0 {
             self.sender.buffer = buffer;
             return None;
         }
-        let newest_ms = refs.iter().map(|batch| batch.time_ms).max().unwrap_or(0);
+        let newest_ms = self.sender.batches.iter().map(|n| n.batch.time_ms).max().unwrap_or(0);
         Some(Pending { body: Bytes::from(buffer), encoded, newest_ms })
     }
 
