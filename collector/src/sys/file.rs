@@ -5,7 +5,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -131,30 +132,36 @@ impl Stamp {
     }
 }
 
+/// Fills the spare room of `buffer` without clearing it first: for most files that would cost more than to parse.
 fn read_from_start(file: &File, buffer: &mut Vec<u8>, ends_below: usize) -> io::Result<()> {
-    buffer.resize(buffer.capacity().max(FIRST_READ), 0);
-    let mut filled = 0;
+    buffer.clear();
     loop {
-        if filled == buffer.len() {
+        let filled = buffer.len();
+        if filled == buffer.capacity() {
             if filled >= MAX_KERNEL_FILE {
                 return Err(io::Error::other(format!("larger than {MAX_KERNEL_FILE} bytes")));
             }
-            buffer.resize(filled * 2, 0);
+            buffer.reserve(filled.max(FIRST_READ));
         }
-        match file.read_at(&mut buffer[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(n) => {
-                filled += n;
-                if filled < buffer.len() && n < ends_below {
-                    break;
-                }
+        let room = buffer.spare_capacity_mut();
+        // SAFETY: the pointer and the length are those of the spare room, which nobody else uses meanwhile.
+        let n = unsafe {
+            libc::pread64(file.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), filled as libc::off64_t)
+        };
+        let Ok(n) = usize::try_from(n) else {
+            let error = io::Error::last_os_error();
+            if error.kind() == io::ErrorKind::Interrupted {
+                continue;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            return Err(error);
+        };
+        let is_full = n == room.len();
+        // SAFETY: the kernel has written `n` bytes from `filled` on, and no more than there was room for.
+        unsafe { buffer.set_len(filled + n) };
+        if n == 0 || (!is_full && n < ends_below) {
+            return Ok(());
         }
     }
-    buffer.truncate(filled);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -135,18 +135,20 @@ pub struct Helpers {
     shared: Arc<Shared>,
     /// Helpers that stay between rounds, and that share the work of a slow one.
     stay: usize,
+    /// [`MAX_HELPERS`], but for tests.
+    limit: usize,
     read: fn(&CStr) -> io::Result<Space>,
 }
 
 impl Helpers {
     /// `stay` is how many helpers are kept between rounds: at least 1.
     pub fn new(stay: usize) -> Self {
-        Self::with_reader(stay, read_space)
+        Self::with_reader(stay, MAX_HELPERS, read_space)
     }
 
-    /// As [`Helpers::new`], with another function in the place of statfs(2): for tests.
-    pub fn with_reader(stay: usize, read: fn(&CStr) -> io::Result<Space>) -> Self {
-        Helpers { shared: Arc::default(), stay: stay.max(1), read }
+    /// As [`Helpers::new`], with another limit and another function in the place of statfs(2): for tests.
+    fn with_reader(stay: usize, limit: usize, read: fn(&CStr) -> io::Result<Space>) -> Self {
+        Helpers { shared: Arc::default(), stay: stay.max(1), limit, read }
     }
 
     /// How many helper threads there are now.
@@ -174,30 +176,39 @@ impl Helpers {
             if left.is_zero() {
                 break;
             }
-            if !desk.waiting.is_empty() {
-                self.engage(&mut desk);
-            }
+            let stuck = !desk.waiting.is_empty() && !self.engage(&mut desk);
+            let before = desk.outstanding;
             let wait =
                 self.shared.answered.wait_timeout_while(desk, left.min(PATIENCE), |d| d.outstanding > 0);
             desk = wait.unwrap_or_else(PoisonError::into_inner).0;
+            if stuck && desk.outstanding == before {
+                // Every helper hangs, and there can't be another: to wait longer would help nobody.
+                break;
+            }
         }
         desk.waiting.clear();
     }
 
-    /// Puts one helper more to work: one that waits, or a new one.
-    fn engage(&self, desk: &mut Desk) {
+    /// Puts one helper more to work: one that waits, or a new one. False if there can be none.
+    fn engage(&self, desk: &mut Desk) -> bool {
         if desk.idle > 0 {
             self.shared.work.notify_one();
-            return;
+            return true;
         }
-        if desk.helpers >= MAX_HELPERS {
-            return;
+        if desk.helpers >= self.limit {
+            return false;
         }
         let (shared, read, stay) = (self.shared.clone(), self.read, self.stay);
         let thread = std::thread::Builder::new().name("statfs".into()).stack_size(HELPER_STACK);
         match thread.spawn(move || help(&shared, read, stay)) {
-            Ok(_) => desk.helpers += 1,
-            Err(error) => log::error!(err = error.to_string().as_str(); "can't start a helper for statfs"),
+            Ok(_) => {
+                desk.helpers += 1;
+                true
+            }
+            Err(error) => {
+                log::error!(err = error.to_string().as_str(); "can't start a helper for statfs");
+                false
+            }
         }
     }
 }

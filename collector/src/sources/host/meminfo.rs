@@ -15,20 +15,16 @@ pub(super) static COLLECTOR: Registration = Registration {
     default_enabled: true,
     flags: &[],
     families: &[&FIELDS],
-    new: |setup| {
-        Ok(Box::new(Meminfo { file: KeptFile::whole(setup.paths.proc("meminfo")), name: String::new() }))
-    },
+    new: |setup| Ok(Box::new(Meminfo { file: KeptFile::whole(setup.paths.proc("meminfo")) })),
 };
 
 struct Meminfo {
     file: KeptFile,
-    /// The metric name in the making.
-    name: String,
 }
 
 impl Collector for Meminfo {
     fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
-        let Meminfo { file, name } = self;
+        let file = &mut self.file;
         let mut faults = Faults::default();
         for (number, line) in text::ended_lines(file.read(&mut tick.buffer)?).enumerate() {
             let Some(field) = parse_line(line) else {
@@ -37,10 +33,10 @@ impl Collector for Meminfo {
                 });
                 continue;
             };
-            metric_name(field.name, name);
+            let [name, joint, part] = metric_name(field.name);
             let suffix = if field.in_bytes { "_bytes" } else { "" };
             let sample = Dynamic {
-                name: &["node_memory_", name, suffix],
+                name: &["node_memory_", name, joint, part, suffix],
                 suffix: "",
                 help: &["Field ", field.name, " of /proc/meminfo."],
                 kind: Kind::Gauge,
@@ -68,10 +64,12 @@ fn parse_line(line: &[u8]) -> Option<Field<'_>> {
     Some(Field { name, value: if in_bytes { number * 1024.0 } else { number }, in_bytes })
 }
 
-/// `Active(anon)` -> `Active_anon`.
-fn metric_name(field: &str, name: &mut String) {
-    name.clear();
-    name.extend(field.chars().filter(|&c| c != ')').map(|c| if c == '(' { '_' } else { c }));
+/// `Active(anon)` -> `Active`, `_`, `anon`.
+fn metric_name(field: &str) -> [&str; 3] {
+    match field.split_once('(') {
+        Some((name, part)) => [name, "_", part.trim_end_matches(')')],
+        None => [field, "", ""],
+    }
 }
 
 #[cfg(test)]
@@ -81,8 +79,7 @@ mod tests {
     #[test]
     fn kilobytes_become_bytes_and_brackets_go() {
         let field = parse_line(b"Active(anon):    2068484 kB").unwrap();
-        let mut name = String::new();
-        metric_name(field.name, &mut name);
+        let name = metric_name(field.name).concat();
         assert_eq!((name.as_str(), field.value, field.in_bytes), ("Active_anon", 2_118_127_616.0, true));
         assert!(!parse_line(b"HugePages_Total:       0").unwrap().in_bytes);
         for cut in ["MemTotal", "MemTotal:", "MemTotal: x kB"] {

@@ -1,7 +1,10 @@
 //! Counters of the network protocols, from /proc/net/netstat, snmp and snmp6. Cost a tick: three reads, of which
 //! the fields that the pattern names are given.
 
+use std::ops::Range;
 use std::path::Path;
+
+use regex::Regex;
 
 use super::error::Faults;
 use super::{CollectError, Collector, Flag, FlagDefault, OrderedFilter, Registration, SetupError, Tick};
@@ -31,56 +34,101 @@ pub(super) static COLLECTOR: Registration = Registration {
     )],
     families: &[&FIELDS],
     new: |setup| {
-        let fields = OrderedFilter::new(setup.flags.text(FIELDS_FLAG)).map_err(SetupError::of("netstat"))?;
+        let fail = SetupError::of("netstat");
+        let pattern = setup.flags.text(FIELDS_FLAG);
+        let list_fields = OrderedFilter::new(pattern).map_err(&fail)?;
+        let fields = Regex::new(pattern).map_err(|error| fail(error.to_string()))?;
         let file = |name: &str| KeptFile::whole(setup.paths.proc("net").join(name));
-        Ok(Box::new(Netstat { tables: [file("netstat"), file("snmp")], list: file("snmp6"), fields }))
+        let table = |name: &str| Table { file: file(name), headers: Vec::new() };
+        let tables = [table("netstat"), table("snmp")];
+        Ok(Box::new(Netstat { tables, list: file("snmp6"), fields, list_fields }))
     },
 };
 
 struct Netstat {
-    /// Files of pairs of lines: names, then numbers.
-    tables: [KeptFile; 2],
+    tables: [Table; 2],
     /// A file with a name and a number a line; kernels without IPv6 have not got it.
     list: KeptFile,
-    fields: OrderedFilter,
+    /// The pattern twice: for the tables, and for the list.
+    fields: Regex,
+    list_fields: OrderedFilter,
+}
+
+/// A file of pairs of lines: names, then numbers.
+struct Table {
+    file: KeptFile,
+    headers: Vec<Header>,
 }
 
 impl Collector for Netstat {
     fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
         let mut faults = Faults::default();
-        self.fields.begin();
-        for file in &mut self.tables {
-            let text = file.read(&mut tick.buffer)?;
-            put_table(file.path(), text, &mut self.fields, out, &mut faults);
+        for table in &mut self.tables {
+            let text = table.file.read(&mut tick.buffer)?;
+            put_table(table, text, &self.fields, out, &mut faults);
         }
+        self.list_fields.begin();
         match self.list.read(&mut tick.buffer) {
             Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {}
-            other => put_list(self.list.path(), other?, &mut self.fields, out, &mut faults),
+            other => put_list(self.list.path(), other?, &mut self.list_fields, out, &mut faults),
         }
         faults.finish()
     }
 }
 
+/// A line of names as it was last, and which of them are wanted: while the line stays the same, none of its
+/// names is looked at.
+#[derive(Default)]
+struct Header {
+    line: Vec<u8>,
+    /// The column, and where its name is in the line.
+    wanted: Vec<(usize, Range<usize>)>,
+}
+
+impl Header {
+    fn learn(&mut self, line: &[u8], protocol: &[u8], fields: &Regex) {
+        self.line.clear();
+        self.line.extend_from_slice(line);
+        self.wanted.clear();
+        for (column, name) in text::words(line).skip(1).enumerate() {
+            let joined = [protocol, b"_", name].concat();
+            if fields.is_match(&String::from_utf8_lossy(&joined)) {
+                let start = name.as_ptr().addr() - line.as_ptr().addr();
+                self.wanted.push((column, start..start + name.len()));
+            }
+        }
+    }
+}
+
 /// `Tcp: RtoAlgorithm RtoMin ...` and then `Tcp: 1 200 ...`.
-fn put_table(path: &Path, text: &[u8], fields: &mut OrderedFilter, out: &mut Recorder, faults: &mut Faults) {
+fn put_table(table: &mut Table, text: &[u8], fields: &Regex, out: &mut Recorder, faults: &mut Faults) {
+    let Table { file, headers } = table;
+    let path = file.path();
     let mut lines = text::ended_lines(text).enumerate();
+    let mut pair = 0;
     while let Some((number, names)) = lines.next() {
-        let pair =
-            lines.next().and_then(|(_, values)| Some((protocol_of(names)?, protocol_of(values)?, values)));
-        let Some((protocol, _, values)) = pair.filter(|(first, second, _)| first == second) else {
+        let values = lines.next().map_or(&b""[..], |(_, values)| values);
+        let Some(protocol) = protocol_of(names).filter(|_| protocol_of(names) == protocol_of(values)) else {
             let expected = "expected a line of names and then one of numbers, of the same protocol";
             faults.note(|| CollectError::malformed(path, number + 1, expected));
             continue;
         };
+        if headers.len() == pair {
+            headers.push(Header::default());
+        }
+        let header = &mut headers[pair];
+        pair += 1;
+        if header.line != names {
+            header.learn(names, protocol, fields);
+        }
         let mut values = text::words(values).skip(1);
-        for name in text::words(names).skip(1) {
-            let Some(value) = values.next() else {
-                faults
-                    .note(|| CollectError::malformed(path, number + 2, "expected as many numbers as names"));
-                break;
-            };
-            if fields.passes(&[protocol, b"_", name]) && put(protocol, name, value, out).is_none() {
-                faults.note(|| CollectError::malformed(path, number + 2, "expected numbers"));
+        let mut next = 0;
+        for (column, name) in &header.wanted {
+            let value = values.nth(column - next);
+            next = column + 1;
+            if value.and_then(|value| put(protocol, &names[name.clone()], value, out)).is_none() {
+                let expected = "expected a number for each name";
+                faults.note(|| CollectError::malformed(path, number + 2, expected));
             }
         }
     }
