@@ -160,7 +160,8 @@ fn types_that_name_themselves_end() {
 fn the_running_kernel_is_understood() {
     let Ok(bytes) = std::fs::read("/sys/kernel/btf/vmlinux") else {
         // Not by eprintln!, which the test runner swallows.
-        let _ = writeln!(std::io::stderr(), "SKIPPED the_running_kernel_is_understood: this kernel shows no BTF");
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED the_running_kernel_is_understood: this kernel shows no BTF");
         return;
     };
     let btf = Btf::parse(&bytes).unwrap();
