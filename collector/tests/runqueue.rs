@@ -153,6 +153,18 @@ fn oversubscribed_cpus_equal_the_kernels_account() {
     accounted_agrees(test, Attachment::Typed, CgroupChoice::Unified, &Load::Oversubscribed);
 }
 
+/// Whether the kernel's account is no measure for time stamps: without a steady counter (as under emulation) the
+/// scheduler's clock lags behind until the next tick, and so do the times at which it says that tasks were queued.
+fn unsteady_clock(test: &str) -> bool {
+    let source = std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource");
+    let unsteady =
+        source.is_ok_and(|name| matches!(name.trim(), "hpet" | "acpi_pm" | "jiffies" | "refined-jiffies"));
+    if unsteady {
+        skip(test, "the scheduler's clock is not steady here: times are not compared");
+    }
+    unsteady
+}
+
 #[test]
 fn time_stamps_are_near_the_kernels_account_of_ping_pong() {
     let test = "time_stamps_are_near_the_kernels_account_of_ping_pong";
@@ -160,6 +172,9 @@ fn time_stamps_are_near_the_kernels_account_of_ping_pong() {
         let options = options(Method::Stamped, attachment, CgroupChoice::Unified);
         let Some((seen, truth)) = measure(test, &options, &Load::PingPong) else { return };
         same_switches(&seen, &truth);
+        if unsteady_clock(test) {
+            continue;
+        }
         // The stamp is taken a little before the kernel takes its own, and the switch is seen a little after.
         let each = (seen.wait_s - truth.wait_s) / truth.runs;
         assert!((-0.2e-6..2e-6).contains(&each), "{:.0} ns a wait from the kernel's account", each * 1e9);
@@ -172,7 +187,9 @@ fn time_stamps_are_near_the_kernels_account_of_oversubscribed_cpus() {
     let options = options(Method::Stamped, Attachment::Typed, CgroupChoice::Unified);
     let Some((seen, truth)) = measure(test, &options, &Load::Oversubscribed) else { return };
     same_switches(&seen, &truth);
-    within("seconds waited", seen.wait_s, truth.wait_s, 0.03);
+    if !unsteady_clock(test) {
+        within("seconds waited", seen.wait_s, truth.wait_s, 0.03);
+    }
 }
 
 #[test]

@@ -146,7 +146,8 @@ fn mend_compiler() -> String {
 
 fn mend_linker(llvm: u32) -> String {
     format!(
-        "Mend it with:\n  cargo xtask setup\nor by hand:\n  apt-get install --no-install-recommends {}\n  {}\n\
+        "Mend it with:\n  cargo xtask setup\nor by hand:\n  apt-get install --no-install-recommends {}\n  \
+         RUSTFLAGS=\"-L native=/usr/lib/llvm-{llvm}/lib\" {}\n\
          or name one: {LINKER_VARIABLE}=/path/to/bpf-linker",
         llvm_package(llvm),
         install_linker(llvm).join(" ")

@@ -309,11 +309,13 @@ mod kernel_side {
     #[inline(always)]
     fn wakeup<R: Read>(task: Object) {
         let task = Task::new::<R>(task);
-        if task.pid != 0 {
-            if let Some(slot) = task.slot() {
-                // SAFETY: a helper without conditions.
-                *slot = task.tagged(unsafe { bpf_ktime_get_ns() });
-            }
+        let Some(slot) = task.slot() else { return };
+        // A task that is queued already can be woken too, when it was preempted on its way to sleep: it waits since
+        // then. What a running task has here is overwritten when it leaves its CPU.
+        let waits = *slot != 0 && (task.tagged(0) ^ *slot) & !TASK_VALUE_MASK == 0;
+        if task.pid != 0 && !waits {
+            // SAFETY: a helper without conditions.
+            *slot = task.tagged(unsafe { bpf_ktime_get_ns() });
         }
     }
 

@@ -88,6 +88,9 @@ const EMPTY: &[Attach] = &[Attach { program: "switch_empty", tracepoint: "sched_
 /// Slots for each cgroup that is there when the probe starts: room for more, and few sets that are full by chance.
 const SLOTS_PER_CGROUP: usize = 4;
 
+/// Bytes of all CPUs' slots: they are mapped, and count as this process's memory once they have been read.
+const MAX_SLOT_BYTES: usize = 8 << 20;
+
 /// One way to run the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Way {
@@ -214,8 +217,7 @@ impl Ground {
             // What can't be counted gets the smallest table; the walks of a tick will say what is wrong.
             let _ = cgroup_names::walk(mount, |_, _| present += 1);
         }
-        let sets = (present * SLOTS_PER_CGROUP / shared::WAYS).next_power_of_two();
-        let sets = u32::try_from(sets).unwrap_or(u32::MAX).clamp(shared::MIN_SETS, shared::MAX_SETS);
+        let sets = sets(present, cpus);
         Ok(Ground { layout, cpus, task_bits, source, mount, sets })
     }
 
@@ -247,6 +249,14 @@ impl Ground {
         let programs = loaded.attach(way.programs())?;
         Ok(Runqueue { way, source: self.source, host, cgroups, messages, programs })
     }
+}
+
+/// Sets of slots for each CPU: a power of two.
+fn sets(cgroups: usize, cpus: usize) -> u32 {
+    let wanted = (cgroups * SLOTS_PER_CGROUP / shared::WAYS).next_power_of_two();
+    let room = MAX_SLOT_BYTES / (cpus * size_of::<CgroupSet>());
+    let room = 1 << room.max(1).ilog2();
+    u32::try_from(wanted.min(room)).unwrap_or(u32::MAX).clamp(shared::MIN_SETS, shared::MAX_SETS)
 }
 
 /// The ways that `options` leave and this kernel may allow, best first.
@@ -334,4 +344,19 @@ fn source_label(source: CgroupSource) -> &'static str {
 fn read_number(path: &Path) -> Option<u64> {
     let mut buffer = Vec::new();
     text::parse_u64(text::trim(read_once(path, &mut buffer).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_grow_with_the_cgroups_up_to_the_room_that_there_is() {
+        assert_eq!(sets(0, 2), shared::MIN_SETS);
+        assert_eq!(sets(100, 2), 64);
+        assert_eq!(sets(300, 64), 256);
+        assert_eq!(sets(100_000, 2), shared::MAX_SETS);
+        assert_eq!(sets(100_000, 128), 128);
+        assert_eq!(sets(100_000, 8192), shared::MIN_SETS);
+    }
 }
