@@ -2,6 +2,7 @@
 //!
 //! The modules are its rooms, in the order in which data flows; ARCHITECTURE.md describes them.
 
+pub mod batch_log;
 pub mod encode;
 pub mod model;
 pub mod sources;
