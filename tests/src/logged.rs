@@ -50,7 +50,7 @@ impl Maker {
             (n * 0.7).sin(),
             1e9 + n * 512.0,
             -n,
-            if sequence % 3 == 0 { n } else { 7.0 },
+            if sequence.is_multiple_of(3) { n } else { 7.0 },
         ];
         let mut batch =
             made::batch(&self.shapes[sequence as usize % 2], NOW + sequence as i64 * 1000, &values);

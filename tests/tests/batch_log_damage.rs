@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use collector::batch_log::Limits;
+use collector::batch_log::{DEFINE_EVERY, KEY_EVERY, Limits};
 use collector_tests::logged::{self, Maker, read_all};
 
 /// A closed segment and one that was being written; both files, and how many batches there are.
@@ -86,4 +86,34 @@ fn a_damaged_byte_costs_its_record_and_what_was_packed_against_it() {
     }
     assert!(worst > 1, "a damaged definition was among them");
     assert!(harmless <= 2 * 8, "only the opening of a segment can be damaged without loss: {harmless}");
+}
+
+#[test]
+fn what_is_lost_behind_damage_is_bounded() {
+    let maker = Maker::default();
+    let folder = tempfile::tempdir().unwrap();
+    let limits = Limits { segment_bytes: 1 << 20, ..Limits::default() };
+    let mut log = logged::open(folder.path(), limits);
+    let _held = log.position("held").unwrap();
+    let mut ends = Vec::new();
+    for sequence in 1..=3000 {
+        log.append(&maker.batch(sequence)).unwrap();
+        ends.push(log.stats().bytes as usize);
+    }
+    drop(log);
+    let file = folder.path().join(format!("{:020}.batches", 1));
+    let bytes = std::fs::read(&file).unwrap();
+    // The definition of the first batch's shape; then a batch somewhere that stands alone for none.
+    for (at, most) in [(30, DEFINE_EVERY), (ends[1500] - 3, KEY_EVERY)] {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x20;
+        std::fs::write(&file, &damaged).unwrap();
+        let log = logged::open(folder.path(), limits);
+        let mut reader = log.reader(1);
+        let given = read_all(&mut reader);
+        logged::check(&given, &maker);
+        assert_eq!(reader.lost() + given.len() as u64, 3000);
+        assert!((1..=u64::from(most)).contains(&reader.lost()), "{} lost by byte {at}", reader.lost());
+        assert_eq!(log.stats().corrupt, 1);
+    }
 }

@@ -39,7 +39,7 @@ pub use shared::Stats;
 pub use writer::BatchLog;
 
 /// Batches of one shape after which one stands alone.
-pub const KEY_EVERY: u32 = 64;
+pub const KEY_EVERY: u32 = 32;
 /// Batches of one shape after which the shape is defined anew.
 pub const DEFINE_EVERY: u32 = 512;
 /// The largest record, and so the largest batch.

@@ -53,7 +53,7 @@ fn every_kind_of_number_comes_back() {
 fn counters_and_hundredths_move_in_few_bytes() {
     let counts: Vec<f64> = (0..100).map(|n| 1e12 + f64::from(n) * 31.0).collect();
     assert!(round(&counts)[1..].iter().all(|&size| size == 1));
-    let hundredths: Vec<f64> = (0..100).map(|n| (1_834_511_27i64 + n * 1507) as f64 / 100.0).collect();
+    let hundredths: Vec<f64> = (0..100).map(|n| (183_451_127i64 + n * 1507) as f64 / 100.0).collect();
     assert!(round(&hundredths)[1..].iter().all(|&size| size == 2));
     let nanoseconds: Vec<f64> = (0..100).map(|n| (1_834_511_270i64 + n * 15_007) as f64 / 1e9).collect();
     assert!(round(&nanoseconds)[1..].iter().all(|&size| size == 3));
