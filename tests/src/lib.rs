@@ -1,9 +1,11 @@
 //! Support for the end-to-end tests.
 
 pub mod exposition;
+pub mod logged;
 pub mod made;
 pub mod process;
 pub mod proto;
+pub mod random;
 pub mod receiver;
 pub mod skip;
 pub mod wire;

@@ -47,7 +47,7 @@ impl Aggregator {
             if let Some(acknowledged) = self.counters.least_acknowledged() {
                 self.tail.release(acknowledged);
                 if let Some(journal) = &mut *lock(&self.journal) {
-                    journal.maintain(acknowledged, &self.counters);
+                    journal.maintain(&self.counters);
                 }
             }
             if closed {

@@ -1,11 +1,11 @@
 //! The remote-write endpoints that run, and what a reload changes of them.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::aggregate::{SharedJournal, Tail};
-use crate::batch_log::{Limits, Log};
+use crate::batch_log::{Journal, LogError};
 use crate::cli::Options;
 use crate::config::{Config, Endpoint};
 use crate::model::SeriesTable;
@@ -26,11 +26,11 @@ pub(super) struct Endpoints {
     running: Vec<Running>,
     tail: Arc<Tail>,
     journal: SharedJournal,
-    log: Option<Log>,
     counters: Arc<Counters>,
     table: Arc<SeriesTable>,
-    storage: std::path::PathBuf,
-    limits: Limits,
+    storage: PathBuf,
+    max_bytes: u64,
+    max_age: Duration,
 }
 
 impl Endpoints {
@@ -39,11 +39,11 @@ impl Endpoints {
             running: Vec::new(),
             tail: Arc::new(Tail::new(0)),
             journal: Arc::new(Mutex::new(None)),
-            log: None,
             counters: counters.clone(),
             table: table.clone(),
             storage: options.storage_path.clone(),
-            limits: Limits { max_bytes: options.storage_max_bytes, max_age: options.storage_max_age },
+            max_bytes: options.storage_max_bytes,
+            max_age: options.storage_max_age,
         }
     }
 
@@ -90,37 +90,51 @@ impl Endpoints {
                 handle: sender.start(feed),
             });
         }
-        if let Some(log) = &self.log {
+        if let Some(journal) = &*self.lock() {
             let names: Vec<&str> = config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
-            log.forget_all_but(&names);
+            journal.keep_endpoints(&names);
         }
         self.counters
             .set_endpoints(self.running.iter().map(|running| running.handle.stats.clone()).collect());
         Ok(())
     }
 
-    fn open_log(&mut self) -> Result<(), String> {
-        if self.log.is_some() {
+    fn lock(&self) -> MutexGuard<'_, Option<Journal>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the log when the first endpoint comes. One that can't be opened leaves memory and a warning; one
+    /// that another process has is a fault.
+    fn open_log(&self) -> Result<(), String> {
+        let mut slot = self.lock();
+        if slot.is_some() {
             return Ok(());
         }
-        let (log, journal) = match Log::open(Path::new(&self.storage), self.limits, &self.table) {
-            Ok(opened) => opened,
-            Err(error) => {
-                log::warn!(err = error.as_str(); "no batch log: what is not sent is kept in memory alone");
-                return Ok(());
-            }
-        };
-        self.tail.begin_at(journal.next());
-        self.counters.newest_number.set(self.tail.next());
         self.counters.log_open.set(1);
-        *self.journal.lock().unwrap_or_else(PoisonError::into_inner) = Some(journal);
-        self.log = Some(log);
-        Ok(())
+        match Journal::open(&self.storage, self.max_bytes, self.max_age, &self.table) {
+            Ok(journal) => {
+                self.tail.begin_at(journal.next());
+                self.counters.newest_number.set(self.tail.next());
+                self.counters.log_failing.set(0);
+                *slot = Some(journal);
+                Ok(())
+            }
+            Err(error @ LogError::Locked { .. }) => Err(error.to_string()),
+            Err(error) => {
+                self.counters.log_failing.set(1);
+                log::error!(err:% = error; "no batch log: memory alone holds what is not sent");
+                Ok(())
+            }
+        }
     }
 
     fn feed(&self, name: &str) -> Feed {
-        let backlog = self.log.as_ref().map(|log| log.backlog(name));
         let newest = self.tail.next();
+        let backlog = self.lock().as_ref().and_then(|journal| {
+            let complain =
+                |error| log::error!(remote_name = name, err:% = error; "no place in the batch log");
+            journal.backlog(name).map_err(complain).ok()
+        });
         let position = backlog.as_ref().map_or(newest, |backlog| backlog.position().min(newest));
         Feed::new(self.tail.clone(), backlog, position)
     }

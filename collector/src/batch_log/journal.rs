@@ -1,0 +1,156 @@
+//! The log as the daemon uses it: a writing side that survives a full disk, and a reading side for each endpoint.
+//!
+//! While the log can't be written, memory alone holds what is not sent. Each batch is tried, so that the log goes
+//! on by itself when there is room again; what it missed is missed only by an endpoint that lags that far.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{BatchLog, Count, Limits, LogError, Position, Reader};
+use crate::model::{Batch, Numbered, SeriesTable};
+use crate::self_metrics::Counters;
+use crate::sys::clock;
+
+/// Attempts to read the same place before it is given up.
+const MAX_READ_FAILURES: u32 = 10;
+
+/// The writing side, for the aggregator.
+pub struct Journal {
+    log: BatchLog,
+    failing: bool,
+}
+
+impl Journal {
+    /// Opens the log in `folder`, with a number for every sample.
+    ///
+    /// # Errors
+    /// As [`BatchLog::open`].
+    pub fn open(
+        folder: &Path,
+        max_bytes: u64,
+        max_age: Duration,
+        table: &Arc<SeriesTable>,
+    ) -> Result<Self, LogError> {
+        let max_age_ms = i64::try_from(max_age.as_millis()).unwrap_or(i64::MAX);
+        let limits = Limits { max_bytes, max_age_ms, count: Count::Samples, ..Limits::default() };
+        Ok(Journal { log: BatchLog::open(folder, limits, table.clone())?, failing: false })
+    }
+
+    /// The number that the next batch gets.
+    pub fn next(&self) -> u64 {
+        self.log.next()
+    }
+
+    /// Writes the batch that has the number `sequence`. A failure is logged when it begins, and counted.
+    pub fn append(&mut self, sequence: u64, batch: &Batch, counters: &Counters) {
+        match self.log.append_at(sequence, batch) {
+            Ok(_) if self.failing => {
+                self.failing = false;
+                counters.log_failing.set(0);
+                log::info!("the batch log is written again");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                counters.log_write_errors.add(1);
+                counters.log_failing.set(1);
+                if !self.failing {
+                    log::error!(err:% = error;
+                        "the batch log can't be written: memory alone holds what is not sent");
+                }
+                self.failing = true;
+            }
+        }
+    }
+
+    /// Removes what every endpoint has and what the caps no longer allow, and shows how the log is.
+    pub fn maintain(&mut self, counters: &Counters) {
+        self.log.enforce(clock::now_ms());
+        let stats = self.log.stats();
+        counters.log_bytes.set(stats.bytes);
+        counters.log_segments.set(stats.segments as u64);
+        counters.log_corrupt_records.set(stats.corrupt);
+        counters.log_dropped_by_size.set(stats.dropped_size);
+        counters.log_dropped_by_age.set(stats.dropped_age);
+    }
+
+    /// The reading side of the endpoint `name`, at the place that it had acknowledged.
+    ///
+    /// # Errors
+    /// When the file of its place can't be read or made.
+    pub fn backlog(&self, name: &str) -> Result<Backlog, LogError> {
+        let position = self.log.position(name)?;
+        let reader = self.log.reader(position.next());
+        Ok(Backlog { reader, position, failures: 0, complained: false, given: Vec::new() })
+    }
+
+    /// Only these endpoints hold back what they have not acknowledged.
+    pub fn keep_endpoints(&self, names: &[&str]) {
+        if let Err(error) = self.log.keep_endpoints(names, clock::now_ms()) {
+            log::warn!(err:% = error; "the place of an old endpoint can't be removed");
+        }
+    }
+}
+
+/// The reading side of one endpoint.
+pub struct Backlog {
+    reader: Reader,
+    position: Position,
+    failures: u32,
+    complained: bool,
+    /// Slabs that were given out, to be used again when they come back.
+    given: Vec<Arc<Batch>>,
+}
+
+impl Backlog {
+    /// Where the endpoint stands.
+    pub fn position(&self) -> u64 {
+        self.position.next()
+    }
+
+    /// Appends batches from number `from` on, but none from `until` on, within `max_samples` or at least one.
+    /// `false` when the log has none of them; where it can't be read for the moment, `true` without any.
+    pub fn fetch(&mut self, from: u64, until: u64, max_samples: usize, out: &mut Vec<Numbered>) -> bool {
+        self.reader.seek(from);
+        let (before, mut samples) = (out.len(), 0);
+        while samples < max_samples && self.reader.position() < until {
+            let mut slab = self.slab();
+            let batch = Arc::get_mut(&mut slab).expect("a slab at hand has one owner");
+            match self.reader.read(batch) {
+                Ok(Some(sequence)) if sequence < until => {
+                    self.failures = 0;
+                    samples += slab.samples();
+                    self.given.push(slab.clone());
+                    out.push(Numbered { sequence, batch: slab });
+                }
+                Ok(_) => break,
+                Err(error) => {
+                    self.failures += 1;
+                    log::warn!(err:% = error, attempt = self.failures; "the batch log can't be read");
+                    return self.failures < MAX_READ_FAILURES;
+                }
+            }
+        }
+        out.len() > before
+    }
+
+    fn slab(&mut self) -> Arc<Batch> {
+        match self.given.iter().position(|slab| Arc::strong_count(slab) == 1) {
+            Some(at) => self.given.swap_remove(at),
+            None => Arc::default(),
+        }
+    }
+
+    /// Everything below the number `next` is settled.
+    pub fn acknowledge(&mut self, next: u64) {
+        match self.position.acknowledge_before(next) {
+            Ok(()) => self.complained = false,
+            Err(error) if !self.complained => {
+                self.complained = true;
+                log::warn!(err:% = error;
+                    "a place in the batch log can't be written: after a restart some samples will be sent again");
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A batch packed against the one before it of the same shape.
+//!
+//! First the time, as the difference to the last; then a bit for each value that says whether its bits changed;
+//! then, for each that did, either of
+//!
+//! - the difference of two whole numbers, where the value is a whole number of units, hundredths, thousandths,
+//!   by the scale of its position (a counter of hundredths of seconds moves by small whole numbers, though no
+//!   double shows it): a varint whose lowest bit is 0;
+//! - a byte whose low bits are 01 and the others a new scale, and the whole number itself;
+//! - a byte whose low bits are 11, and the bits that differ from the last value's, without the zero bytes at both
+//!   ends: the byte's next three bits say how many those are at the low end, its high three bits how many bytes
+//!   follow, less one.
+//!
+//! Numbers come back bit for bit: a scale is used for a value only where it gives back the same bits.
+
+use super::numbers::{Input, encode_number, encode_signed, unzigzag, zigzag};
+use super::pack_histogram::HistogramState;
+use crate::model::Batch;
+
+/// How many whole numbers make one unit.
+const SCALES: [f64; 6] = [1.0, 100.0, 1000.0, 1e6, 1e9, 10.0];
+/// The position's last value was a whole number by no scale.
+const NO_SCALE: u8 = 0xff;
+/// Whole numbers beyond this are not all doubles.
+const MAX_WHOLE: i64 = 1 << 53;
+
+/// One position of a shape: its last value, and the scale by which that is a whole number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Last {
+    bits: u64,
+    scale: u8,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        Last { bits: 0, scale: NO_SCALE }
+    }
+}
+
+impl Last {
+    pub(super) fn value(self) -> f64 {
+        f64::from_bits(self.bits)
+    }
+}
+
+/// The last batch of a shape, as the writer and every reader know it.
+#[derive(Default)]
+pub(super) struct State {
+    time_ms: i64,
+    bits: Vec<u64>,
+    scales: Vec<u8>,
+    histograms: Vec<HistogramState>,
+}
+
+impl State {
+    /// Forgets the last batch: the next stands alone.
+    pub(super) fn reset(&mut self, floats: usize, histograms: usize) {
+        self.time_ms = 0;
+        self.bits.clear();
+        self.bits.resize(floats, 0);
+        self.scales.clear();
+        self.scales.resize(floats, NO_SCALE);
+        self.histograms.truncate(histograms);
+        self.histograms.iter_mut().for_each(HistogramState::reset);
+        self.histograms.resize_with(histograms, HistogramState::default);
+    }
+
+    /// Appends `batch`, which has the shape that this state was reset for.
+    pub(super) fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) {
+        encode_signed(batch.time_ms.wrapping_sub(self.time_ms), out);
+        self.time_ms = batch.time_ms;
+        assert_eq!(batch.values.len(), self.bits.len(), "a batch has a value for each position of its shape");
+        let bitmap = out.len();
+        out.resize(bitmap + self.bits.len().div_ceil(8), 0);
+        for (group, values) in batch.values.chunks(8).enumerate() {
+            let base = group * 8;
+            let last = &self.bits[base..base + values.len()];
+            let mut changed = 0u8;
+            for (n, (value, last)) in values.iter().zip(last).enumerate() {
+                changed |= u8::from(value.to_bits() != *last) << n;
+            }
+            out[bitmap + group] = changed;
+            while changed != 0 {
+                let n = changed.trailing_zeros() as usize;
+                changed &= changed - 1;
+                let mut last = Last { bits: self.bits[base + n], scale: self.scales[base + n] };
+                encode_changed(&mut last, values[n], out);
+                (self.bits[base + n], self.scales[base + n]) = (last.bits, last.scale);
+            }
+        }
+        assert_eq!(batch.histograms().len(), self.histograms.len(), "and a histogram for each of those");
+        for (state, histogram) in self.histograms.iter_mut().zip(batch.histograms()) {
+            state.encode(histogram, out);
+        }
+    }
+
+    /// Fills `batch` with what [`State::encode`] appended; `None` where the bytes make no sense.
+    pub(super) fn decode(&mut self, input: &mut Input<'_>, batch: &mut Batch) -> Option<()> {
+        self.time_ms = self.time_ms.wrapping_add(input.signed()?);
+        batch.time_ms = self.time_ms;
+        let bitmap = input.bytes(self.bits.len().div_ceil(8))?;
+        for (group, &changed) in bitmap.iter().enumerate() {
+            let mut changed = changed;
+            while changed != 0 {
+                let at = group * 8 + changed.trailing_zeros() as usize;
+                changed &= changed - 1;
+                let mut last = Last { bits: *self.bits.get(at)?, scale: self.scales[at] };
+                decode_changed(&mut last, input)?;
+                (self.bits[at], self.scales[at]) = (last.bits, last.scale);
+            }
+        }
+        batch.values.extend(self.bits.iter().map(|&bits| f64::from_bits(bits)));
+        for state in &mut self.histograms {
+            state.decode(input, batch.push_histogram())?;
+        }
+        Some(())
+    }
+}
+
+/// The whole number that `value` is by this scale. That it is one, the caller knows or finds out.
+fn whole(value: f64, scale: u8) -> i64 {
+    let scaled = value * SCALES[usize::from(scale)];
+    (scaled + if scaled < 0.0 { -0.5 } else { 0.5 }) as i64
+}
+
+fn unit(whole: i64, scale: u8) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "at most 2^53, or the value would not have come back")]
+    let number = whole as f64;
+    number / SCALES[usize::from(scale)]
+}
+
+/// The whole number that `value` is by this scale, if it comes back from it bit for bit.
+fn exact(value: f64, scale: u8) -> Option<i64> {
+    let number = whole(value, scale);
+    let comes_back =
+        (-MAX_WHOLE..=MAX_WHOLE).contains(&number) && unit(number, scale).to_bits() == value.to_bits();
+    comes_back.then_some(number)
+}
+
+/// Appends a value that differs from the last.
+pub(super) fn encode_changed(last: &mut Last, value: f64, out: &mut Vec<u8>) {
+    if last.scale != NO_SCALE
+        && let Some(number) = exact(value, last.scale)
+    {
+        let moved = number - whole(f64::from_bits(last.bits), last.scale);
+        encode_number(zigzag(moved) << 1, out);
+        last.bits = value.to_bits();
+        return;
+    }
+    let scaled = (0..SCALES.len() as u8).find_map(|scale| exact(value, scale).map(|number| (scale, number)));
+    if let Some((scale, number)) = scaled {
+        out.push(0b01 | scale << 2);
+        encode_signed(number, out);
+        *last = Last { bits: value.to_bits(), scale };
+        return;
+    }
+    let differs = value.to_bits() ^ last.bits;
+    let low = (differs.trailing_zeros() / 8).min(7);
+    let length = 8 - low - differs.leading_zeros() / 8;
+    out.push(0b11 | (low as u8) << 2 | (length as u8 - 1) << 5);
+    out.extend_from_slice(&(differs >> (low * 8)).to_le_bytes()[..length as usize]);
+    *last = Last { bits: value.to_bits(), scale: NO_SCALE };
+}
+
+/// Makes of the last value the one that comes next.
+pub(super) fn decode_changed(last: &mut Last, input: &mut Input<'_>) -> Option<()> {
+    let first = *input.0.first()?;
+    if first & 1 == 0 {
+        let moved = unzigzag(input.number()? >> 1);
+        let before = (last.scale != NO_SCALE).then(|| whole(f64::from_bits(last.bits), last.scale))?;
+        last.bits = unit(before.wrapping_add(moved), last.scale).to_bits();
+        return Some(());
+    }
+    input.byte();
+    if first & 2 == 0 {
+        let scale = first >> 2;
+        if usize::from(scale) >= SCALES.len() {
+            return None;
+        }
+        *last = Last { bits: unit(input.signed()?, scale).to_bits(), scale };
+        return Some(());
+    }
+    let (low, length) = (first >> 2 & 7, usize::from(first >> 5) + 1);
+    let mut bytes = [0; 8];
+    bytes[..length].copy_from_slice(input.bytes(length)?);
+    *last = Last { bits: last.bits ^ u64::from_le_bytes(bytes) << (low * 8), scale: NO_SCALE };
+    Some(())
+}
+
+#[cfg(test)]
+#[path = "pack_tests.rs"]
+mod tests;

@@ -1,0 +1,60 @@
+//! Numbers must come back bit for bit, and small movements must be small.
+use super::*;
+
+fn round(values: &[f64]) -> Vec<usize> {
+    let (mut writer, mut reader) = (Last::default(), Last::default());
+    let mut sizes = Vec::new();
+    for &value in values {
+        if value.to_bits() == writer.bits {
+            sizes.push(0);
+            continue;
+        }
+        let mut out = Vec::new();
+        encode_changed(&mut writer, value, &mut out);
+        let mut input = Input(&out);
+        decode_changed(&mut reader, &mut input).unwrap();
+        assert!(input.0.is_empty());
+        assert_eq!(reader.bits, value.to_bits(), "{value}");
+        sizes.push(out.len());
+        for cut in 0..out.len() {
+            assert!(decode_changed(&mut Last::default(), &mut Input(&out[..cut])).is_none());
+        }
+    }
+    sizes
+}
+
+#[test]
+fn every_kind_of_number_comes_back() {
+    let nan = f64::from_bits(0x7ff0_0000_0000_0002);
+    round(&[
+        0.0,
+        -0.0,
+        1.0,
+        nan,
+        f64::NAN,
+        f64::INFINITY,
+        5e-324,
+        1e300,
+        -1e300,
+        0.1,
+        0.01,
+        9007199254740993.0,
+    ]);
+    round(&[9007199254740992.0, -9007199254740992.0, 1e18, 0.3, 1.0 / 3.0, 2.0 / 3.0, -12.34, 12.34]);
+    let mut bits = 1u64;
+    let noise = std::iter::repeat_with(|| {
+        bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        f64::from_bits(bits.rotate_left(bits as u32 % 64))
+    });
+    round(&noise.take(10_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn counters_and_hundredths_move_in_few_bytes() {
+    let counts: Vec<f64> = (0..100).map(|n| 1e12 + f64::from(n) * 31.0).collect();
+    assert!(round(&counts)[1..].iter().all(|&size| size == 1));
+    let hundredths: Vec<f64> = (0..100).map(|n| (183_451_127i64 + n * 1507) as f64 / 100.0).collect();
+    assert!(round(&hundredths)[1..].iter().all(|&size| size == 2));
+    let nanoseconds: Vec<f64> = (0..100).map(|n| (1_834_511_270i64 + n * 15_007) as f64 / 1e9).collect();
+    assert!(round(&nanoseconds)[1..].iter().all(|&size| size == 3));
+}
