@@ -49,14 +49,21 @@ impl Edge {
         if self.0 == 0 { 0 } else { ((self.0 >> 2) & 63) + 1 }
     }
 
-    /// The element of a copy that is there, `more` bytes longer, and its bytes: 2 or 3. A branch would cost more
-    /// than both forms: which of them it is changes with every value.
+    /// How many bytes of the value beside it the copy may grow over: 8, or none where there is no copy.
+    #[inline]
+    fn most(self) -> u32 {
+        (self.0 & 2) << 2
+    }
+
+    /// The element of the copy, `more` bytes longer, and its bytes: 2 or 3, or 0 where there is no copy. A branch
+    /// would cost more than both forms: which of them it is changes with every value.
     #[inline]
     fn element(self, more: u32) -> (u32, usize) {
         let three = (self.0 & 0xff_ffff) + (more << 2);
         let two = (three & 0xff).wrapping_sub(13) | ((three >> 16) << 5) | (three & 0xff00);
         let near = ((self.0 >> 24) + more).wrapping_sub(4) < 8;
-        (if near { two } else { three }, 3 - usize::from(near))
+        let bytes = (self.0 & 2) | ((self.0 & 2) >> 1);
+        (if near { two } else { three }, bytes as usize - usize::from(near))
     }
 }
 
@@ -71,8 +78,6 @@ pub(super) struct Record {
     pub constants: u16,
     /// Length of the copy after, if a value that agrees wholly makes one copy of both; else 0.
     pub joint: u8,
-    /// Whether there are constants and copies on both sides: so it is for all but a few.
-    usual: bool,
 }
 
 /// Where in the constants a time stands.
@@ -121,10 +126,9 @@ impl Plan {
             records.iter().skip(1).any(|record| record.constants == 0 && record.before.length() == 0);
         for record in &mut records {
             let (before, after) = (record.before, record.after);
-            let both = before.length() > 0 && after.length() > 0;
-            record.usual = both && (1..=BLOCK as u16).contains(&record.constants);
             let joint = before.length() + 8 + after.length() <= super::snappy::MAX_COPY as u32;
-            record.joint = if joint && before.offset() == after.offset() { after.length() as u8 } else { 0 };
+            let joint = joint && before.length() > 0 && before.offset() == after.offset();
+            record.joint = if joint { after.length() as u8 } else { 0 };
         }
         Plan {
             joined,
@@ -192,12 +196,11 @@ impl Plan {
     fn write_apart(&self, values: &[u64], constants: &[u8], out: &mut [u8], at: usize) -> (usize, usize) {
         let (mut at, mut taken) = (at, 0);
         for (number, (record, &value)) in self.records.iter().zip(values).enumerate() {
-            let length = record.constants as usize;
-            if !record.usual {
-                at = copy_constants(&constants[taken..], length, out, at);
-                at = write_unusual(record, number, values, out, at);
-                taken += length;
-                continue;
+            let mut length = record.constants as usize;
+            if length > BLOCK {
+                let more = length - BLOCK;
+                out[at..at + more].copy_from_slice(&constants[taken..taken + more]);
+                (at, taken, length) = (at + more, taken + more, BLOCK);
             }
             let window: &mut [u8; WINDOW] = (&mut out[at..at + WINDOW]).try_into().expect("its length");
             window[..BLOCK].copy_from_slice(&constants[taken..taken + BLOCK]);
@@ -205,7 +208,8 @@ impl Plan {
 
             let low = (value ^ values[number - usize::from(record.before_value)]).trailing_zeros() / 8;
             let high = (value ^ values[number - usize::from(record.after_value)]).leading_zeros() / 8;
-            let high = high.min(8 - low);
+            let low = low.min(record.before.most());
+            let high = high.min(record.after.most()).min(8 - low);
             let merges = low == 8 && record.joint > 0;
             let joint = if merges { record.joint.into() } else { 0 };
             let (element, bytes) = record.before.element(low + joint);
@@ -257,22 +261,6 @@ impl Plan {
         }
         (pending.write(out, at), taken)
     }
-}
-
-/// Writes the value and the copies beside it, where one of these is missing.
-#[cold]
-fn write_unusual(record: &Record, number: usize, values: &[u64], out: &mut [u8], at: usize) -> usize {
-    let low = difference(values, number, record.before_value).trailing_zeros() / 8;
-    let high = (difference(values, number, record.after_value).leading_zeros() / 8).min(8 - low);
-    let before = Pending { offset: record.before.offset(), length: record.before.length() + low };
-    let mut at = before.write(out, at);
-    let rest = (8 - low - high) as usize;
-    if rest > 0 {
-        out[at] = ((rest - 1) as u8) << 2;
-        out[at + 1..at + 9].copy_from_slice(&(values[number] >> (low * 8)).to_le_bytes());
-        at += rest + 1;
-    }
-    Pending { offset: record.after.offset(), length: record.after.length() + high }.write(out, at)
 }
 
 impl Pending {
