@@ -23,47 +23,58 @@ const WINDOW: usize = 128;
 /// Times have this many bytes from 1971 to 2109: the only width that is planned.
 pub(super) const TIME_WIDTH: usize = 6;
 
-/// A copy beside a value, ready to be written: its three-byte element in the low bits, and in the high ones its
-/// length once more, or [`Edge::FAR`] where the two-byte form can never serve. 0 is no copy.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct Edge(u32);
+/// A copy beside a value, ready to be written in both forms of its element, so that growing it is an addition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Edge {
+    /// The element of three bytes, and above it how many bytes those are: 3, or 0 where there is no copy.
+    three: u32,
+    /// The element of two bytes, right once the copy has grown to four bytes at least.
+    two: u16,
+    /// The length once more, or [`Edge::FAR`] where two bytes can never serve.
+    near: u8,
+    /// How many bytes of the value the copy may grow over: 8, or none where there is no copy.
+    most: u8,
+}
+
+impl Default for Edge {
+    /// No copy.
+    fn default() -> Self {
+        Edge { three: 0, two: 0, near: Self::FAR, most: 0 }
+    }
+}
 
 impl Edge {
-    const FAR: u32 = 128;
+    const FAR: u8 = 128;
 
     /// A copy of up to [`MAX_EDGE`] bytes.
     pub(super) fn new(offset: usize, length: usize) -> Self {
         if length == 0 {
-            return Edge(0);
+            return Edge::default();
         }
         debug_assert!(length <= MAX_EDGE && offset <= super::snappy::MAX_OFFSET);
-        let near = if offset < NEAR_OFFSET { length as u32 } else { Self::FAR };
-        Edge((near << 24) | ((offset as u32) << 8) | ((length as u32 - 1) << 2) | 2)
+        let near = if offset < NEAR_OFFSET { length as u8 } else { Self::FAR };
+        let three = (3 << 24) | ((offset as u32) << 8) | ((length as u32 - 1) << 2) | 2;
+        let base = (((offset >> 8) & 7) << 5 | (offset & 0xff) << 8 | 1) as u16;
+        let two = base.wrapping_add((length as u16) << 2).wrapping_sub(4 << 2);
+        Edge { three, two, near, most: 8 }
     }
 
     fn offset(self) -> u32 {
-        (self.0 >> 8) & 0xffff
+        (self.three >> 8) & 0xffff
     }
 
     fn length(self) -> u32 {
-        if self.0 == 0 { 0 } else { ((self.0 >> 2) & 63) + 1 }
-    }
-
-    /// How many bytes of the value beside it the copy may grow over: 8, or none where there is no copy.
-    #[inline]
-    fn most(self) -> u32 {
-        (self.0 & 2) << 2
+        if self.most == 0 { 0 } else { ((self.three >> 2) & 63) + 1 }
     }
 
     /// The element of the copy, `more` bytes longer, and its bytes: 2 or 3, or 0 where there is no copy. A branch
     /// would cost more than both forms: which of them it is changes with every value.
     #[inline]
     fn element(self, more: u32) -> (u32, usize) {
-        let three = (self.0 & 0xff_ffff) + (more << 2);
-        let two = (three & 0xff).wrapping_sub(13) | ((three >> 16) << 5) | (three & 0xff00);
-        let near = ((self.0 >> 24) + more).wrapping_sub(4) < 8;
-        let bytes = (self.0 & 2) | ((self.0 & 2) >> 1);
-        (if near { two } else { three }, bytes as usize - usize::from(near))
+        let three = self.three + (more << 2);
+        let two = u32::from(self.two.wrapping_add((more << 2) as u16));
+        let near = (u32::from(self.near) + more).wrapping_sub(4) < 8;
+        (if near { two } else { three }, (self.three >> 24) as usize - usize::from(near))
     }
 }
 
@@ -208,8 +219,8 @@ impl Plan {
 
             let low = (value ^ values[number - usize::from(record.before_value)]).trailing_zeros() / 8;
             let high = (value ^ values[number - usize::from(record.after_value)]).leading_zeros() / 8;
-            let low = low.min(record.before.most());
-            let high = high.min(record.after.most()).min(8 - low);
+            let low = low.min(record.before.most.into());
+            let high = high.min(record.after.most.into()).min(8 - low);
             let merges = low == 8 && record.joint > 0;
             let joint = if merges { record.joint.into() } else { 0 };
             let (element, bytes) = record.before.element(low + joint);
