@@ -205,24 +205,26 @@ impl Plan {
     ///
     /// Nothing here branches on a value: what does not count is written and overwritten.
     fn write_apart(&self, values: &[u64], constants: &[u8], out: &mut [u8], at: usize) -> (usize, usize) {
-        let (mut at, mut taken) = (at, 0);
+        let (mut rest_out, mut rest_constants) = (&mut out[at..], constants);
+        let whole = rest_out.len();
         for (number, (record, &value)) in self.records.iter().zip(values).enumerate() {
             let mut length = record.constants as usize;
             if length > BLOCK {
                 let more = length - BLOCK;
-                out[at..at + more].copy_from_slice(&constants[taken..taken + more]);
-                (at, taken, length) = (at + more, taken + more, BLOCK);
+                rest_out[..more].copy_from_slice(&rest_constants[..more]);
+                (rest_out, rest_constants, length) = (&mut rest_out[more..], &rest_constants[more..], BLOCK);
             }
-            let window: &mut [u8; WINDOW] = (&mut out[at..at + WINDOW]).try_into().expect("its length");
-            window[..BLOCK].copy_from_slice(&constants[taken..taken + BLOCK]);
-            taken += length;
+            let window = rest_out.first_chunk_mut::<WINDOW>().expect("the bound leaves room for one");
+            window[..BLOCK]
+                .copy_from_slice(rest_constants.first_chunk::<BLOCK>().expect("a block ends them"));
+            rest_constants = &rest_constants[length..];
 
             let low = (value ^ values[number - usize::from(record.before_value)]).trailing_zeros() / 8;
             let high = (value ^ values[number - usize::from(record.after_value)]).leading_zeros() / 8;
             let low = low.min(record.before.most.into());
             let high = high.min(record.after.most.into()).min(8 - low);
-            let merges = low == 8 && record.joint > 0;
-            let joint = if merges { record.joint.into() } else { 0 };
+            // Masks, for the compiler would branch here: 8 bytes that agree make one copy of both, where that may be.
+            let joint = u32::from(record.joint) & (low >> 3).wrapping_neg();
             let (element, bytes) = record.before.element(low + joint);
             put(window, length, element.to_le_bytes());
             let place = length + bytes;
@@ -232,9 +234,10 @@ impl Plan {
             let place = place + if rest == 0 { 0 } else { rest as usize + 1 };
             let (element, bytes) = record.after.element(high);
             put(window, place, element.to_le_bytes());
-            at += place + if merges { 0 } else { bytes };
+            let bytes = bytes & usize::from(joint == 0).wrapping_neg();
+            rest_out = &mut rest_out[place + bytes..];
         }
-        (at, taken)
+        (at + whole - rest_out.len(), constants.len() - rest_constants.len())
     }
 
     /// As [`Plan::write_apart`], for plans in which a copy may be a whole gap and go on over the next value: it is
