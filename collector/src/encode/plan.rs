@@ -23,40 +23,58 @@ const WINDOW: usize = 128;
 /// Times have this many bytes from 1971 to 2109: the only width that is planned.
 pub(super) const TIME_WIDTH: usize = 6;
 
-/// A copy beside a value, ready to be written: its three-byte element in the low bits, and in the high ones its
-/// length once more, or [`Edge::FAR`] where the two-byte form can never serve. 0 is no copy.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct Edge(u32);
+/// A copy beside a value, ready to be written in both forms of its element, so that growing it is an addition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Edge {
+    /// The element of three bytes, and above it how many bytes those are: 3, or 0 where there is no copy.
+    three: u32,
+    /// The element of two bytes, right once the copy has grown to four bytes at least.
+    two: u16,
+    /// The length once more, or [`Edge::FAR`] where two bytes can never serve.
+    near: u8,
+    /// How many bytes of the value the copy may grow over: 8, or none where there is no copy.
+    most: u8,
+}
+
+impl Default for Edge {
+    /// No copy.
+    fn default() -> Self {
+        Edge { three: 0, two: 0, near: Self::FAR, most: 0 }
+    }
+}
 
 impl Edge {
-    const FAR: u32 = 128;
+    const FAR: u8 = 128;
 
     /// A copy of up to [`MAX_EDGE`] bytes.
     pub(super) fn new(offset: usize, length: usize) -> Self {
         if length == 0 {
-            return Edge(0);
+            return Edge::default();
         }
         debug_assert!(length <= MAX_EDGE && offset <= super::snappy::MAX_OFFSET);
-        let near = if offset < NEAR_OFFSET { length as u32 } else { Self::FAR };
-        Edge((near << 24) | ((offset as u32) << 8) | ((length as u32 - 1) << 2) | 2)
+        let near = if offset < NEAR_OFFSET { length as u8 } else { Self::FAR };
+        let three = (3 << 24) | ((offset as u32) << 8) | ((length as u32 - 1) << 2) | 2;
+        let base = (((offset >> 8) & 7) << 5 | (offset & 0xff) << 8 | 1) as u16;
+        let two = base.wrapping_add((length as u16) << 2).wrapping_sub(4 << 2);
+        Edge { three, two, near, most: 8 }
     }
 
     fn offset(self) -> u32 {
-        (self.0 >> 8) & 0xffff
+        (self.three >> 8) & 0xffff
     }
 
     fn length(self) -> u32 {
-        if self.0 == 0 { 0 } else { ((self.0 >> 2) & 63) + 1 }
+        if self.most == 0 { 0 } else { ((self.three >> 2) & 63) + 1 }
     }
 
-    /// The element of a copy that is there, `more` bytes longer, and its bytes: 2 or 3. A branch would cost more
-    /// than both forms: which of them it is changes with every value.
+    /// The element of the copy, `more` bytes longer, and its bytes: 2 or 3, or 0 where there is no copy. A branch
+    /// would cost more than both forms: which of them it is changes with every value.
     #[inline]
     fn element(self, more: u32) -> (u32, usize) {
-        let three = (self.0 & 0xff_ffff) + (more << 2);
-        let two = (three & 0xff).wrapping_sub(13) | ((three >> 16) << 5) | (three & 0xff00);
-        let near = ((self.0 >> 24) + more).wrapping_sub(4) < 8;
-        (if near { two } else { three }, 3 - usize::from(near))
+        let three = self.three + (more << 2);
+        let two = u32::from(self.two.wrapping_add((more << 2) as u16));
+        let near = (u32::from(self.near) + more).wrapping_sub(4) < 8;
+        (if near { two } else { three }, (self.three >> 24) as usize - usize::from(near))
     }
 }
 
@@ -71,8 +89,6 @@ pub(super) struct Record {
     pub constants: u16,
     /// Length of the copy after, if a value that agrees wholly makes one copy of both; else 0.
     pub joint: u8,
-    /// Whether there are constants and copies on both sides: so it is for all but a few.
-    usual: bool,
 }
 
 /// Where in the constants a time stands.
@@ -121,10 +137,9 @@ impl Plan {
             records.iter().skip(1).any(|record| record.constants == 0 && record.before.length() == 0);
         for record in &mut records {
             let (before, after) = (record.before, record.after);
-            let both = before.length() > 0 && after.length() > 0;
-            record.usual = both && (1..=BLOCK as u16).contains(&record.constants);
             let joint = before.length() + 8 + after.length() <= super::snappy::MAX_COPY as u32;
-            record.joint = if joint && before.offset() == after.offset() { after.length() as u8 } else { 0 };
+            let joint = joint && before.length() > 0 && before.offset() == after.offset();
+            record.joint = if joint { after.length() as u8 } else { 0 };
         }
         Plan {
             joined,
@@ -190,24 +205,26 @@ impl Plan {
     ///
     /// Nothing here branches on a value: what does not count is written and overwritten.
     fn write_apart(&self, values: &[u64], constants: &[u8], out: &mut [u8], at: usize) -> (usize, usize) {
-        let (mut at, mut taken) = (at, 0);
+        let (mut rest_out, mut rest_constants) = (&mut out[at..], constants);
+        let whole = rest_out.len();
         for (number, (record, &value)) in self.records.iter().zip(values).enumerate() {
-            let length = record.constants as usize;
-            if !record.usual {
-                at = copy_constants(&constants[taken..], length, out, at);
-                at = write_unusual(record, number, values, out, at);
-                taken += length;
-                continue;
+            let mut length = record.constants as usize;
+            if length > BLOCK {
+                let more = length - BLOCK;
+                rest_out[..more].copy_from_slice(&rest_constants[..more]);
+                (rest_out, rest_constants, length) = (&mut rest_out[more..], &rest_constants[more..], BLOCK);
             }
-            let window: &mut [u8; WINDOW] = (&mut out[at..at + WINDOW]).try_into().expect("its length");
-            window[..BLOCK].copy_from_slice(&constants[taken..taken + BLOCK]);
-            taken += length;
+            let window = rest_out.first_chunk_mut::<WINDOW>().expect("the bound leaves room for one");
+            window[..BLOCK]
+                .copy_from_slice(rest_constants.first_chunk::<BLOCK>().expect("a block ends them"));
+            rest_constants = &rest_constants[length..];
 
             let low = (value ^ values[number - usize::from(record.before_value)]).trailing_zeros() / 8;
             let high = (value ^ values[number - usize::from(record.after_value)]).leading_zeros() / 8;
-            let high = high.min(8 - low);
-            let merges = low == 8 && record.joint > 0;
-            let joint = if merges { record.joint.into() } else { 0 };
+            let low = low.min(record.before.most.into());
+            let high = high.min(record.after.most.into()).min(8 - low);
+            // Masks, for the compiler would branch here: 8 bytes that agree make one copy of both, where that may be.
+            let joint = u32::from(record.joint) & (low >> 3).wrapping_neg();
             let (element, bytes) = record.before.element(low + joint);
             put(window, length, element.to_le_bytes());
             let place = length + bytes;
@@ -217,9 +234,10 @@ impl Plan {
             let place = place + if rest == 0 { 0 } else { rest as usize + 1 };
             let (element, bytes) = record.after.element(high);
             put(window, place, element.to_le_bytes());
-            at += place + if merges { 0 } else { bytes };
+            let bytes = bytes & usize::from(joint == 0).wrapping_neg();
+            rest_out = &mut rest_out[place + bytes..];
         }
-        (at, taken)
+        (at + whole - rest_out.len(), constants.len() - rest_constants.len())
     }
 
     /// As [`Plan::write_apart`], for plans in which a copy may be a whole gap and go on over the next value: it is
@@ -257,22 +275,6 @@ impl Plan {
         }
         (pending.write(out, at), taken)
     }
-}
-
-/// Writes the value and the copies beside it, where one of these is missing.
-#[cold]
-fn write_unusual(record: &Record, number: usize, values: &[u64], out: &mut [u8], at: usize) -> usize {
-    let low = difference(values, number, record.before_value).trailing_zeros() / 8;
-    let high = (difference(values, number, record.after_value).leading_zeros() / 8).min(8 - low);
-    let before = Pending { offset: record.before.offset(), length: record.before.length() + low };
-    let mut at = before.write(out, at);
-    let rest = (8 - low - high) as usize;
-    if rest > 0 {
-        out[at] = ((rest - 1) as u8) << 2;
-        out[at + 1..at + 9].copy_from_slice(&(values[number] >> (low * 8)).to_le_bytes());
-        at += rest + 1;
-    }
-    Pending { offset: record.after.offset(), length: record.after.length() + high }.write(out, at)
 }
 
 impl Pending {

@@ -18,9 +18,9 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Becomes `other` where that is cheaper.
+    /// Becomes `other` where that is cheaper, or has a copy that may grow at the same price.
     pub(super) fn take(&mut self, other: Start) {
-        if other.cost < self.cost {
+        if other.cost < self.cost || (other.cost == self.cost && self.after == 0) {
             *self = other;
         }
     }
@@ -127,7 +127,8 @@ impl Gap {
         for at in (0..self.length).rev() {
             let mut best = (2 + self.inside[at + 1], Step::Literal);
             let mut offer = |cost: usize, step: Step| {
-                if cost < best.0 {
+                // At the same price a copy that ends the gap, offered last, may grow.
+                if cost < best.0 || (cost == best.0 && matches!(step, Step::End(_) | Step::EndNear(_))) {
                     best = (cost, step);
                 }
             };
