@@ -2,11 +2,18 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use collector::batch_log::{BatchLog, Limits};
+use collector::aggregate::{Aggregator, Tail};
+use collector::batch_log::{BatchLog, Journal, Limits};
 use collector::encode::{Encoder, Options, Protocol};
-use collector::model::{Batch, SeriesTable};
+use collector::model::{Batch, Numbered, SeriesTable};
+use collector::ring::{self, ring};
+use collector::self_metrics::{Counters, EndpointStats, SelfReader};
+use collector::sinks::remote_write::Feed;
+use collector::sources::ebpf::{EbpfOptions, EbpfReader};
+use collector::sources::host::{FlagValues, HostReader, Paths, Selection};
 use collector_tests::logged::Maker;
 
 thread_local! {
@@ -79,4 +86,101 @@ fn a_steady_tick_through_the_log_and_the_encoders() {
     };
     (0..70).for_each(&mut tick);
     assert_eq!(allocations_of(|| (70..100).for_each(&mut tick)), 0);
+}
+
+/// Everything between this host and a request, as the daemon wires it, on one thread.
+struct Whole {
+    host: HostReader,
+    probes: EbpfReader,
+    own: SelfReader,
+    ring: ring::Sender,
+    aggregator: Aggregator,
+    feed: Feed,
+    stats: Arc<EndpointStats>,
+    encoders: Vec<Encoder>,
+    batches: Vec<Numbered>,
+    body: Vec<u8>,
+    time_ms: i64,
+}
+
+impl Whole {
+    fn new(folder: &std::path::Path) -> Self {
+        let (table, counters) = (Arc::new(SeriesTable::default()), Arc::new(Counters::default()));
+        let (sender, receiver) = ring(256);
+        let stats = Arc::new(EndpointStats::new("r", "http://127.0.0.1/"));
+        counters.set_endpoints(vec![stats.clone()]);
+        counters.log_open.set(1);
+        let journal = Journal::open(folder, 1 << 30, Duration::from_secs(86_400), &table).unwrap();
+        let tail = Arc::new(Tail::new(journal.next()));
+        let backlog = journal.backlog("r").unwrap();
+        let position = backlog.position();
+        let flags = FlagValues::default();
+        let host = HostReader::new(&Paths::default(), &flags, |_, default| default, &[], &table).unwrap();
+        let encoders = [Protocol::V1, Protocol::V2].map(|protocol| {
+            Encoder::new(Options {
+                protocol,
+                native_histograms: protocol == Protocol::V2,
+                ..Options::default()
+            })
+        });
+        Whole {
+            host,
+            probes: EbpfReader::start(&EbpfOptions::default(), &[], &table),
+            own: SelfReader::new(counters.clone(), sender.clone(), table, &[]),
+            ring: sender,
+            aggregator: Aggregator::new(
+                receiver,
+                tail.clone(),
+                Arc::new(Mutex::new(Some(journal))),
+                counters,
+            ),
+            feed: Feed::new(tail, Some(backlog), position),
+            stats,
+            encoders: encoders.into(),
+            batches: Vec::new(),
+            body: Vec::new(),
+            time_ms: 1_790_000_000_000,
+        }
+    }
+
+    /// One tick; how many samples became requests.
+    fn tick(&mut self) -> usize {
+        self.time_ms += 1000;
+        let ring = &self.ring;
+        self.host.run(&Selection::All, self.time_ms, || ring.slab(), |batch| ring.send(batch));
+        self.probes.read(self.time_ms, || ring.slab(), |batch| ring.send(batch));
+        ring.send(self.own.read(ring.slab(), self.time_ms));
+        self.aggregator.drain();
+        self.batches.clear();
+        self.feed.fetch(100_000, &mut self.batches, &self.stats);
+        let mut samples = 0;
+        for encoder in &mut self.encoders {
+            self.body.clear();
+            samples += encoder.encode(&self.batches, &mut self.body).samples;
+        }
+        self.feed.acknowledge(&self.stats);
+        samples
+    }
+}
+
+/// On a living host a disk or an address may come between two ticks, and a shape with it. So ticks are taken in
+/// windows, of which one must be without allocation; whatever allocates at every tick shows in every window.
+#[test]
+fn a_steady_tick_from_the_host_to_the_request() {
+    const WINDOWS: usize = 40;
+    const TICKS: usize = 10;
+    let folder = tempfile::tempdir().unwrap();
+    let mut whole = Whole::new(folder.path());
+    let mut seen = Vec::new();
+    for _ in 0..WINDOWS {
+        let mut samples = 0;
+        let allocations = allocations_of(|| samples = (0..TICKS).map(|_| whole.tick()).sum());
+        assert!(samples > TICKS * 300, "a tick has hundreds of samples: {samples}");
+        if allocations == 0 {
+            return;
+        }
+        seen.push(allocations);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("no window of {TICKS} ticks was without allocation: {seen:?}");
 }

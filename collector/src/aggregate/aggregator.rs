@@ -41,15 +41,7 @@ impl Aggregator {
     pub fn run(mut self) {
         loop {
             let closed = self.ring.is_closed();
-            while let Some(batch) = self.ring.try_recv() {
-                self.take(batch);
-            }
-            if let Some(acknowledged) = self.counters.least_acknowledged() {
-                self.tail.release(acknowledged);
-                if let Some(journal) = &mut *lock(&self.journal) {
-                    journal.maintain(&self.counters);
-                }
-            }
+            self.drain();
             if closed {
                 return;
             }
@@ -57,8 +49,21 @@ impl Aggregator {
         }
     }
 
+    /// Takes what is in the ring now.
+    pub fn drain(&mut self) {
+        while let Some(batch) = self.ring.try_recv() {
+            self.take(batch);
+        }
+        if let Some(acknowledged) = self.counters.least_acknowledged() {
+            self.tail.release(acknowledged);
+            if let Some(journal) = &mut *lock(&self.journal) {
+                journal.maintain(&self.counters);
+            }
+        }
+    }
+
     /// One batch from the ring: what it ends, then what it says.
-    pub fn take(&mut self, batch: Batch) {
+    fn take(&mut self, batch: Batch) {
         let mut marker = std::mem::take(&mut self.marker);
         if self.staleness.observe(&batch, &mut marker) {
             self.publish(&marker);
