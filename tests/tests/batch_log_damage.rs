@@ -37,6 +37,7 @@ fn cut_at_every_byte_it_keeps_what_was_whole_and_goes_on() {
     for cut in 0..=bytes.len() {
         std::fs::write(&files[1], &bytes[..cut]).unwrap();
         let mut log = logged::open(folder.path(), Limits::default());
+        assert_eq!(log.stats().bytes, logged::bytes_on_disk(folder.path()), "what was not whole is cut off");
         let position = log.position("held").unwrap();
         let given = read_all(&mut log.reader(position.next()));
         logged::check(&given, &maker);
