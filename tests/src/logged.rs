@@ -114,3 +114,11 @@ pub fn check(given: &[(u64, String)], maker: &Maker) {
     }
     assert!(given.is_sorted_by(|a, b| a.0 < b.0), "in order, and each once");
 }
+
+/// Bytes of all segments as the file system has them.
+pub fn bytes_on_disk(folder: &Path) -> u64 {
+    let entries =
+        std::fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("an entry"));
+    let segments = entries.filter(|entry| entry.path().extension().is_some_and(|suffix| suffix == "batches"));
+    segments.map(|entry| entry.metadata().expect("its size").len()).sum()
+}

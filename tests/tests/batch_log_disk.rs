@@ -79,6 +79,10 @@ fn a_full_disk_is_an_error_and_the_log_goes_on_when_there_is_room() {
             }
         }
         assert!(log.append(&maker.batch(sequence + 1)).is_err(), "still full");
+        assert!(
+            log.stats().bytes + 8 >= logged::bytes_on_disk(&folder),
+            "what was written in part is cut off"
+        );
         std::fs::remove_file(&filler).unwrap();
         sequence += 1;
         assert_eq!(log.append(&maker.batch(sequence)).unwrap(), sequence, "the very batch that was refused");

@@ -218,3 +218,26 @@ fn a_very_long_label_is_sent_all_the_same() {
         }
     }
 }
+
+#[test]
+fn values_that_look_like_labels_are_not_taken_for_them() {
+    for protocol in PROTOCOLS {
+        let table = Arc::new(SeriesTable::default());
+        let text = "abcdefghij";
+        let looks = f64::from_le_bytes(*b"abcdefgh");
+        let floats = [
+            Series::gauge("a", &[]),
+            Series::gauge("b", &[("x", text)]),
+            Series::gauge("c", &[]),
+            Series::gauge("d", &[("y", text), ("z", "abcdefgh")]),
+        ];
+        let shape = made::shape(&table, "alike", &[], &floats, &[]);
+        let mut encoder = Encoder::new(options(protocol, false, false));
+        for (tick, first) in [(0, looks), (1, looks), (2, 1.0), (3, looks)] {
+            let batches = [&made::batch(&shape, NOW + tick, &[first, first, 0.0, looks])];
+            let mut body = Vec::new();
+            encoder.encode(&batches, &mut body);
+            wire::check(&body, &batches, encoder.options());
+        }
+    }
+}
