@@ -12,6 +12,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// Crates that say at info and debug level what only their authors want to know.
+const QUIET: &[&str] = &["aya", "h2", "hyper", "mio", "rustls", "tokio", "want"];
+
 struct Logger {
     format: LogFormat,
 }
@@ -27,9 +30,8 @@ pub fn install(format: LogFormat, level: LevelFilter) {
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Other crates speak at debug level of what only their authors want to know.
-        metadata.level() <= log::max_level()
-            && (metadata.level() <= Level::Warn || metadata.target().starts_with("collector"))
+        let quiet = || QUIET.iter().any(|name| metadata.target().starts_with(name));
+        metadata.level() <= log::max_level() && (metadata.level() <= Level::Warn || !quiet())
     }
 
     fn log(&self, record: &Record<'_>) {

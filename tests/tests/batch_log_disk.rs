@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use collector::batch_log::{BatchLog, Limits, LogError};
 use collector_tests::logged::{self, Maker, read_all};
+use collector_tests::skip::skip;
 
 /// A file system of its own and small, or nothing where we may not mount one.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn new() -> Option<Self> {
+    fn new(test: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mount = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=512k", "collector-test"])
@@ -22,7 +23,7 @@ impl SmallDisk {
         match mount {
             Ok(output) if output.status.success() => Some(SmallDisk(folder)),
             other => {
-                eprintln!("SKIPPED: cannot mount a small file system, which takes root: {other:?}");
+                skip(test, &format!("cannot mount a small file system, which takes root: {other:?}"));
                 None
             }
         }
@@ -53,7 +54,8 @@ fn fill(path: &Path, left: u64) {
 
 #[test]
 fn a_full_disk_is_an_error_and_the_log_goes_on_when_there_is_room() {
-    let Some(disk) = SmallDisk::new() else { return };
+    let test = "a_full_disk_is_an_error_and_the_log_goes_on_when_there_is_room";
+    let Some(disk) = SmallDisk::new(test) else { return };
     let maker = Maker::default();
     let folder = disk.0.path().join("log");
     let limits = Limits { segment_bytes: 8000, ..Limits::default() };
@@ -100,7 +102,7 @@ fn a_full_disk_is_an_error_and_the_log_goes_on_when_there_is_room() {
 
 #[test]
 fn a_disk_that_is_read_only_for_a_while() {
-    let Some(disk) = SmallDisk::new() else { return };
+    let Some(disk) = SmallDisk::new("a_disk_that_is_read_only_for_a_while") else { return };
     let maker = Maker::default();
     let folder = disk.0.path().join("log");
     let mut log = logged::open(&folder, Limits::default());

@@ -45,7 +45,6 @@ const UNSAFE_PATHS: &[&str] = &[
     "collector/src/sys/",
     "collector/src/sources/ebpf/",
     "collector-ebpf/src/",
-    "collector/tests/",
     "tests/",
     "benches/",
     "xtask/",

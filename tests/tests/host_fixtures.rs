@@ -20,7 +20,7 @@ static PANICS: AtomicUsize = AtomicUsize::new(0);
 const FRESH_EVERY: usize = 64;
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/host")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/host")
 }
 
 /// Every case, and the collector that it is for.

@@ -95,7 +95,7 @@ impl Subject {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/host")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/host")
 }
 
 #[test]

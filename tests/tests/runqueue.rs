@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use collector::model::{Batch, SeriesTable};
 use collector::sources::ebpf::{Attachment, CgroupChoice, EbpfOptions, EbpfReader, Method};
-use workload::{Account, Cgroup, Load, skip};
+use collector_tests::skip::{root_or_skip, skip};
+use workload::{Account, Cgroup, Load};
 
 /// Loads disturb each other.
 fn alone() -> MutexGuard<'static, ()> {
@@ -81,13 +82,16 @@ impl Probe {
     }
 }
 
-fn within(what: &str, seen: f64, truth: f64, share: f64) {
+fn near(what: &str, seen: f64, truth: f64, share: f64) -> Result<(), String> {
     let error = (seen - truth) / truth.max(f64::MIN_POSITIVE);
-    assert!(
-        error.abs() <= share,
-        "{what}: the probe saw {seen}, the kernel says {truth}: {:+.2} %",
-        error * 100.0
-    );
+    if error.abs() <= share {
+        return Ok(());
+    }
+    Err(format!("{what}: the probe saw {seen}, the kernel says {truth}: {:+.2} %", error * 100.0))
+}
+
+fn within(what: &str, seen: f64, truth: f64, share: f64) {
+    near(what, seen, truth, share).unwrap();
 }
 
 /// Runs `load` in a cgroup of its own; returns what the probe saw and what the kernel says.
@@ -115,18 +119,37 @@ fn options(method: Method, attachment: Attachment, cgroups: CgroupChoice) -> Ebp
 }
 
 /// Counts of switches hold for every method.
-fn same_switches(seen: &Account, truth: &Account) {
-    within("times a task got the CPU", seen.runs, truth.runs, 0.01);
-    within("voluntary and involuntary switches", seen.switches(), truth.switches(), 0.01);
-    within("voluntary switches", seen.voluntary, truth.voluntary, 0.01);
+fn same_switches(seen: &Account, truth: &Account) -> Result<(), String> {
+    near("times a task got the CPU", seen.runs, truth.runs, 0.01)?;
+    near("voluntary and involuntary switches", seen.switches(), truth.switches(), 0.01)?;
+    near("voluntary switches", seen.voluntary, truth.voluntary, 0.01)
+}
+
+/// Measures until it agrees, at most three times. Where others want the CPU too, the few switches between the two
+/// readings at either end can wait for milliseconds each, more than a hundredth of all; an error of the probe
+/// itself is there every time.
+fn agrees(
+    test: &str,
+    options: &EbpfOptions,
+    load: &Load,
+    check: impl Fn(&Account, &Account) -> Result<(), String>,
+) {
+    let mut faults = Vec::new();
+    for _ in 0..3 {
+        let Some((seen, truth)) = measure(test, options, load) else { return };
+        match check(&seen, &truth) {
+            Ok(()) => return,
+            Err(fault) => faults.push(fault),
+        }
+    }
+    panic!("{faults:#?}");
 }
 
 fn accounted_agrees(test: &str, attachment: Attachment, cgroups: CgroupChoice, load: &Load) {
-    let Some((seen, truth)) = measure(test, &options(Method::Accounted, attachment, cgroups), load) else {
-        return;
-    };
-    same_switches(&seen, &truth);
-    within("seconds waited", seen.wait_s, truth.wait_s, 0.01);
+    agrees(test, &options(Method::Accounted, attachment, cgroups), load, |seen, truth| {
+        same_switches(seen, truth)?;
+        near("seconds waited", seen.wait_s, truth.wait_s, 0.01)
+    });
 }
 
 #[test]
@@ -170,14 +193,16 @@ fn time_stamps_are_near_the_kernels_account_of_ping_pong() {
     let test = "time_stamps_are_near_the_kernels_account_of_ping_pong";
     for attachment in [Attachment::Typed, Attachment::Raw] {
         let options = options(Method::Stamped, attachment, CgroupChoice::Unified);
-        let Some((seen, truth)) = measure(test, &options, &Load::PingPong) else { return };
-        same_switches(&seen, &truth);
-        if unsteady_clock(test) {
-            continue;
-        }
-        // The stamp is taken a little before the kernel takes its own, and the switch is seen a little after.
-        let each = (seen.wait_s - truth.wait_s) / truth.runs;
-        assert!((-0.2e-6..2e-6).contains(&each), "{:.0} ns a wait from the kernel's account", each * 1e9);
+        let unsteady = unsteady_clock(test);
+        agrees(test, &options, &Load::PingPong, |seen, truth| {
+            same_switches(seen, truth)?;
+            // The stamp is taken a little before the kernel takes its own, and the switch is seen a little after.
+            let each = (seen.wait_s - truth.wait_s) / truth.runs;
+            if unsteady || (-0.2e-6..2e-6).contains(&each) {
+                return Ok(());
+            }
+            Err(format!("{:.0} ns a wait from the kernel's account", each * 1e9))
+        });
     }
 }
 
@@ -185,11 +210,11 @@ fn time_stamps_are_near_the_kernels_account_of_ping_pong() {
 fn time_stamps_are_near_the_kernels_account_of_oversubscribed_cpus() {
     let test = "time_stamps_are_near_the_kernels_account_of_oversubscribed_cpus";
     let options = options(Method::Stamped, Attachment::Typed, CgroupChoice::Unified);
-    let Some((seen, truth)) = measure(test, &options, &Load::Oversubscribed) else { return };
-    same_switches(&seen, &truth);
-    if !unsteady_clock(test) {
-        within("seconds waited", seen.wait_s, truth.wait_s, 0.03);
-    }
+    let unsteady = unsteady_clock(test);
+    agrees(test, &options, &Load::Oversubscribed, |seen, truth| {
+        same_switches(seen, truth)?;
+        if unsteady { Ok(()) } else { near("seconds waited", seen.wait_s, truth.wait_s, 0.03) }
+    });
 }
 
 #[test]
@@ -306,8 +331,7 @@ fn a_damaged_object_is_a_reason() {
 
 /// Starts the probe in a process with other privileges, and returns what it prints.
 fn start_with(test: &str, privileges: &[&str]) -> Option<String> {
-    if !workload::is_root() {
-        skip(test, "only root can give up privileges");
+    if !root_or_skip(test) {
         return None;
     }
     let output = workload::rerun("start_and_say_why", privileges);

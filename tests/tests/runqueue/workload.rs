@@ -11,21 +11,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use collector::sources::ebpf::CgroupChoice;
+use collector_tests::skip::skip;
 
 /// There and back again, in one run.
 const ROUNDS: usize = 20_000;
 const WARM_UP_ROUNDS: usize = 200;
 const OVERSUBSCRIBED: Duration = Duration::from_millis(2_500);
-
-/// Says on stderr, past the test runner, that a test did not run.
-pub(crate) fn skip(test: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
-}
-
-pub(crate) fn is_root() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().any(|line| line.split_whitespace().take(3).eq(["Uid:", "0", "0"]))
-}
 
 /// What the tasks of a cgroup, or the threads of a process, did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
