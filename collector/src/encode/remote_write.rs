@@ -1,6 +1,6 @@
 //! The encoder: batches in, one complete request body out (snappy block format, ready for the wire).
 //!
-//! Cost in the steady state: some 4 ns a sample, no allocation, no lock. A request whose shapes have no plan yet,
+//! Cost in the steady state: 8 to 10 ns a sample, no allocation, no lock. A request whose shapes have no plan yet,
 //! or whose times lie outside 1971 to 2109, is encoded plainly and searched for repeats: some 500 ns a sample.
 
 use std::sync::Arc;
