@@ -241,3 +241,9 @@ fn values_that_look_like_labels_are_not_taken_for_them() {
         }
     }
 }
+
+#[test]
+fn an_encoder_may_go_to_another_thread() {
+    fn sent<T: Send>(_: T) {}
+    sent(Encoder::new(Options::default()));
+}

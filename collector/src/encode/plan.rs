@@ -6,7 +6,7 @@
 //! value's low or high bytes agree with theirs, the copies stretch over them, and only the rest is a literal. A
 //! value that agrees wholly costs nothing, and the two copies become one where they have the same source.
 //!
-//! Cost: some 4 ns a value. Memory: [`Record`] and the constant elements, about 30 bytes a value.
+//! Cost: 8 to 10 ns a value. Memory: [`Record`] and the constant elements, about 30 bytes a value.
 
 use super::layout::{Histograms, Layout, Ordered, Run};
 use super::snappy::{NEAR_OFFSET, copy_element};

@@ -1,7 +1,8 @@
 //! The encoder: batches in, one complete request body out (snappy block format, ready for the wire).
 //!
-//! Cost in the steady state: some 4 ns a sample, no allocation, no lock. A request whose shapes have no plan yet,
-//! or whose times lie outside 1971 to 2109, is encoded plainly and searched for repeats: some 500 ns a sample.
+//! Cost in the steady state: 8 to 10 ns a sample, no allocation, no lock. A request whose shapes have no plan
+//! yet, or whose times lie outside 1971 to 2109, is encoded plainly and searched for repeats: 230 ns a sample in
+//! 1.0, 520 in 2.0.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -110,8 +111,8 @@ impl Encoder {
 
     /// Appends one request body with the samples of `batches` to `out`.
     ///
-    /// Batches of one series must come in the order of their times. Among consecutive batches of the same time
-    /// the encoder chooses the order itself, so that requests of the same sources look alike.
+    /// Batches of one series must come in the order of their times. Among consecutive batches of the same
+    /// time the encoder chooses the order itself, so that requests of the same sources look alike.
     ///
     /// # Panics
     /// If the request would be 4 GiB or more when decompressed.
