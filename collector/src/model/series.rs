@@ -202,10 +202,7 @@ impl<'a> SeriesView<'a> {
     /// Label names and values sorted by name, without `__name__`. Values may be empty.
     pub fn labels(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> + use<'a> {
         let symbols = self.symbols;
-        self.entry
-            .labels
-            .chunks_exact(2)
-            .map(move |pair| (symbols.text(pair[0]), symbols.text(pair[1])))
+        self.entry.labels.chunks_exact(2).map(move |pair| (symbols.text(pair[0]), symbols.text(pair[1])))
     }
 }
 
