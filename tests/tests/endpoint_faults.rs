@@ -179,6 +179,39 @@ fn a_receiver_that_does_not_know_2_0_gets_1_0() {
     refusing.answer(Answer::AcceptSilently);
     assert!(wait_for(LONG, || times(&refusing).len() >= 5));
     assert_whole(&times(&refusing));
+    refusing.look(|taken| assert!(taken.histograms.is_empty(), "native histograms go with 2.0"));
+    refusing.look(|taken| assert_eq!(taken.faults, Vec::<String>::new()));
+}
+
+#[test]
+fn a_receiver_with_native_histograms_disabled_gets_classic_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start();
+    receiver.answer(Answer::Status(500, Vec::new(), "native histograms are disabled".into()));
+    let endpoint = format!(
+        "  - {{url: '{}', name: r, protobuf_message: io.prometheus.write.v2.Request}}\n",
+        receiver.url()
+    );
+    let collector = start(folder.path(), &endpoint);
+    assert!(wait_for(LONG, || requests(&receiver) >= 2), "{}", collector.process.log());
+    receiver.answer(Answer::Accept);
+    assert!(wait_for(LONG, || times(&receiver).len() >= 5), "{}", collector.process.log());
+    assert_whole(&times(&receiver));
+    assert!(collector.process.log().contains("sending classic ones"));
+    if collector.metrics().value("collector_ebpf_probe_up", &[("probe", "runqueue")]) == Some(1.0) {
+        let classic = || {
+            receiver.look(|taken| {
+                taken.series.keys().any(|key| key.starts_with("collector_runqueue_latency_seconds_bucket{"))
+            })
+        };
+        assert!(wait_for(LONG, classic), "the histogram does not arrive");
+    }
+    receiver.look(|taken| {
+        assert!(taken.histograms.is_empty());
+        assert_eq!(taken.faults, Vec::<String>::new());
+        let last = taken.requests.last().unwrap();
+        assert_eq!(last["x-prometheus-remote-write-version"], "2.0.0", "only the form falls back");
+    });
 }
 
 #[test]

@@ -36,11 +36,11 @@ remote_write:
     let label = |name: &str| config.host.labels.iter().find(|(n, _)| n == name).unwrap().1.clone();
     assert_eq!((label("job"), label("instance")), ("integrations/unix".into(), "box:9100".into()));
     let [prom, vm] = &config.endpoints[..] else { panic!("two endpoints") };
-    assert_eq!((prom.name.as_str(), prom.protocol, prom.native_histograms), ("prom", Protocol::V1, false));
+    assert_eq!((prom.name.as_str(), prom.protocol, prom.native_histograms), ("prom", Protocol::V1, None));
     let password = Secret::File("/etc/collector/secret".into());
     let username = Secret::Inline("u".into());
     assert_eq!(prom.authorization, Some(Authorization::Basic { username, password }));
-    assert_eq!((vm.protocol, vm.native_histograms), (Protocol::V2, true));
+    assert_eq!((vm.protocol, vm.native_histograms), (Protocol::V2, None));
     assert_eq!(vm.queue.max_samples_per_send, 500);
     assert_eq!(vm.tls.ca, Some(Secret::File("/ca.pem".into())));
 }

@@ -52,7 +52,7 @@ pub static KEYS: &[Key] = &[
         "remote_write[].send_native_histograms",
         "true or false",
         "true for 2.0",
-        "Send histograms in their native form instead of their classic one.",
+        "Send histograms in their native form instead of their classic one. Where they are disabled, the classic one goes.",
     ),
     key("remote_write[].basic_auth.username", "text", "", "User name."),
     key(

@@ -78,7 +78,8 @@ pub struct Endpoint {
     pub timeout: Duration,
     pub headers: Vec<(String, String)>,
     pub protocol: Protocol,
-    pub native_histograms: bool,
+    /// `None` when nothing is said: native where 2.0 is spoken.
+    pub native_histograms: Option<bool>,
     pub authorization: Option<Authorization>,
     pub tls: TlsSettings,
     pub http2: bool,
@@ -195,7 +196,7 @@ fn resolve_endpoint(raw: raw::RemoteWrite, folder: &Path) -> Result<Endpoint, St
         timeout: raw.remote_timeout.map_or(Duration::from_secs(30), |span| span.0),
         headers: resolve_headers(raw.headers.clone().unwrap_or_default())?,
         protocol,
-        native_histograms: raw.send_native_histograms.unwrap_or(protocol == Protocol::V2),
+        native_histograms: raw.send_native_histograms,
         authorization: resolve_authorization(&raw, folder)?,
         tls: raw.tls_config.map_or(Ok(TlsSettings::default()), |tls| resolve_tls(tls, folder))?,
         http2: raw.enable_http2.unwrap_or(true),

@@ -24,6 +24,9 @@ use crate::sys::clock;
 const LINGER: Duration = Duration::from_millis(100);
 /// Between two lines in the log about the same trouble of an endpoint.
 const LOG_EVERY: Duration = Duration::from_secs(60);
+/// What a Prometheus answers (with status 500, to every request that holds a native histogram) unless
+/// its feature `native-histograms` is on.
+const NATIVE_DISABLED: &str = "native histograms are disabled";
 
 /// What the daemon tells a sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +114,10 @@ impl Sender {
             buffer: Vec::new(),
             endpoint,
         })
+    }
+
+    fn sends_native(&self) -> bool {
+        wants_native(&self.endpoint, self.protocol)
     }
 
     /// Starts the task that sends what `feed` gives.
@@ -202,6 +209,18 @@ impl Task {
         Some(Pending { body: Bytes::from(buffer), encoded, newest_ms })
     }
 
+    /// The request of the same batches by what is now known of the endpoint. `None` when nothing of them is
+    /// to be sent; they are settled then.
+    fn encode_anew(&mut self) -> Option<Pending> {
+        let sender = &mut self.sender;
+        sender.encoder = new_encoder(&sender.endpoint, &sender.external_labels, sender.protocol);
+        let pending = self.encode();
+        if pending.is_none() {
+            self.settle(None);
+        }
+        pending
+    }
+
     /// Sends until the request is settled. `false` when it is time to end and it is not.
     async fn deliver(&mut self, mut pending: Pending) -> bool {
         let mut attempt = 0;
@@ -218,6 +237,15 @@ impl Task {
                     self.settle(Some(pending));
                     return true;
                 }
+                Outcome::Retry { why, .. } | Outcome::Refused { why, .. }
+                    if self.sender.sends_native() && why.contains(NATIVE_DISABLED) =>
+                {
+                    log::warn!(remote_name = self.sender.endpoint.name.as_str(), err = why.as_str();
+                        "the endpoint does not take native histograms; sending classic ones from now on");
+                    self.sender.endpoint.native_histograms = Some(false);
+                    let Some(again) = self.encode_anew() else { return true };
+                    pending = again;
+                }
                 Outcome::Refused { why, .. } => {
                     self.sender.stats.failed.add(samples(&pending));
                     self.complain("the endpoint refused samples for good; they are dropped", &why);
@@ -228,18 +256,8 @@ impl Task {
                     log::warn!(remote_name = self.sender.endpoint.name.as_str(), err = why.as_str();
                         "the endpoint does not take remote write 2.0; sending 1.0 from now on");
                     self.sender.protocol = Protocol::V1;
-                    self.sender.encoder = new_encoder(
-                        &self.sender.endpoint,
-                        &self.sender.external_labels,
-                        self.sender.protocol,
-                    );
-                    match self.encode() {
-                        Some(again) => pending = again,
-                        None => {
-                            self.settle(None);
-                            return true;
-                        }
-                    }
+                    let Some(again) = self.encode_anew() else { return true };
+                    pending = again;
                 }
                 Outcome::Retry { why, after, .. } => {
                     self.complain("the endpoint can't be reached or is in trouble; trying again", &why);
@@ -299,11 +317,15 @@ fn samples(pending: &Pending) -> u64 {
     (pending.encoded.samples + pending.encoded.histograms) as u64
 }
 
+fn wants_native(endpoint: &Endpoint, protocol: Protocol) -> bool {
+    endpoint.native_histograms.unwrap_or(protocol == Protocol::V2)
+}
+
 fn new_encoder(endpoint: &Endpoint, external_labels: &[(String, String)], protocol: Protocol) -> Encoder {
     Encoder::new(Options {
         protocol,
         external_labels: external_labels.to_vec(),
-        native_histograms: endpoint.native_histograms,
+        native_histograms: wants_native(endpoint, protocol),
         help: false,
         rewrite: None,
     })

@@ -1,0 +1,144 @@
+//! Remote write against a Prometheus 3, which knows 2.0 and native histograms.
+//!
+//! Distributions carry none yet, so this runs only where a `prometheus3` is on the PATH or
+//! `COLLECTOR_TEST_PROMETHEUS3` names one, and says nothing otherwise.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use collector_tests::process::{Collector, Process, free_port, get, wait_for};
+
+const LONG: Duration = Duration::from_secs(30);
+const HISTOGRAM: &str = "collector_runqueue_latency_seconds";
+
+fn prometheus3() -> Option<PathBuf> {
+    let named = std::env::var_os("COLLECTOR_TEST_PROMETHEUS3").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    named.or_else(|| {
+        std::env::split_paths(&path).map(|folder| folder.join("prometheus3")).find(|file| file.is_file())
+    })
+}
+
+fn start(program: &Path, port: u16, folder: &Path) -> Process {
+    let config = folder.join("prometheus.yml");
+    std::fs::write(&config, "global: {}\n").unwrap();
+    let arguments = [
+        "--web.enable-remote-write-receiver".to_owned(),
+        "--enable-feature=native-histograms,metadata-wal-records".to_owned(),
+        format!("--config.file={}", config.display()),
+        format!("--storage.tsdb.path={}", folder.join("prometheus").display()),
+        format!("--web.listen-address=127.0.0.1:{port}"),
+    ];
+    let process = Process::start(program, &arguments, &folder.join("prometheus.log"));
+    let ready = || get(&format!("http://127.0.0.1:{port}/-/ready")).is_some_and(|answer| answer.0 == 200);
+    assert!(wait_for(LONG, ready), "{}", process.log());
+    process
+}
+
+/// The result of an instant query; the expression holds no character that a URL may not.
+fn query(port: u16, expression: &str) -> Vec<serde_json::Value> {
+    let url = format!("http://127.0.0.1:{port}/api/v1/query?query={expression}");
+    let (status, text) = get(&url).unwrap();
+    assert_eq!(status, 200, "{expression}: {text}");
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    json["data"]["result"].as_array().unwrap().clone()
+}
+
+/// `name{label}` of every series of the job, without the labels that pushing adds.
+fn stored(port: u16) -> BTreeSet<String> {
+    let of_one = |series: serde_json::Value| {
+        let labels = series["metric"].as_object().unwrap().iter();
+        let texts = labels.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned()));
+        let mut labels: std::collections::BTreeMap<String, String> = texts.collect();
+        let name = labels.remove("__name__").unwrap();
+        labels.retain(|label, _| label != "job" && label != "instance");
+        format!("{name}{labels:?}")
+    };
+    query(port, "%7Bjob%3D%22node%22%7D").into_iter().map(of_one).collect()
+}
+
+/// What the page has and pushing gives as it is: without empty labels, and without the classic histogram.
+fn on_page(collector: &Collector) -> BTreeSet<String> {
+    let mut page = collector.metrics();
+    page.samples.retain(|sample| !sample.name.starts_with(HISTOGRAM));
+    for sample in &mut page.samples {
+        sample.labels.retain(|_, value| !value.is_empty());
+    }
+    page.series().into_iter().collect()
+}
+
+fn number(value: &serde_json::Value) -> f64 {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+/// The native histogram lies between what two pages, one before and one after it, say at every bound.
+fn assert_histogram_agrees(collector: &Collector, port: u16) {
+    let before = collector.metrics();
+    let earlier = before.value(&format!("{HISTOGRAM}_count"), &[]).unwrap();
+    let native = || query(port, HISTOGRAM).first().map(|series| series["histogram"][1].clone());
+    let caught_up = || native().is_some_and(|native| number(&native["count"]) > earlier);
+    assert!(wait_for(LONG, caught_up), "the histogram does not grow");
+    let native = native().unwrap();
+    let after = collector.metrics();
+    let buckets: Vec<[f64; 3]> = native["buckets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|bucket| [number(&bucket[1]), number(&bucket[2]), number(&bucket[3])])
+        .collect();
+    let bucket = format!("{HISTOGRAM}_bucket");
+    for sample in before.samples.iter().filter(|sample| sample.name == bucket) {
+        let bound = sample.labels["le"].parse().unwrap_or(f64::INFINITY);
+        let surely: f64 = buckets.iter().filter(|b| b[1] <= bound).map(|b| b[2]).sum();
+        let at_most: f64 = buckets.iter().filter(|b| b[0] < bound).map(|b| b[2]).sum();
+        let later = after.value(&bucket, &[("le", &sample.labels["le"])]).unwrap();
+        assert!(
+            sample.value <= at_most && surely <= later,
+            "le {bound}: {sample:?} {surely} {at_most} {later}"
+        );
+    }
+    let sum = number(&native["sum"]);
+    let of = |page: &collector_tests::exposition::Page| page.value(&format!("{HISTOGRAM}_sum"), &[]).unwrap();
+    assert!(of(&before) <= sum && sum <= of(&after), "{} {sum} {}", of(&before), of(&after));
+    let median = query(port, &format!("histogram_quantile(0.5,{HISTOGRAM})"));
+    assert!(number(&median[0]["value"][1]) > 0.0, "{median:?}");
+}
+
+fn check(keys: &str) {
+    let Some(program) = prometheus3() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let prometheus = start(&program, port, folder.path());
+    let file = folder.path().join("c.yml");
+    let url = format!("http://127.0.0.1:{port}/api/v1/write");
+    let config =
+        format!("global: {{scrape_interval: 1s}}\nremote_write:\n  - {{url: '{url}', name: p, {keys}}}\n");
+    std::fs::write(&file, config).unwrap();
+    let flag = format!("--config.file={}", file.display());
+    let collector = Collector::start(free_port(), folder.path(), &[&flag]);
+    assert!(wait_for(LONG, || stored(port).contains("up{}")), "{}", collector.process.log());
+    let missing = || on_page(&collector).difference(&stored(port)).cloned().collect::<Vec<_>>();
+    assert!(wait_for(LONG, || missing().is_empty()), "not stored: {:?}", missing());
+    if collector.metrics().value("collector_ebpf_probe_up", &[("probe", "runqueue")]) == Some(1.0) {
+        assert_histogram_agrees(&collector, port);
+    }
+    let page = collector.metrics();
+    for counter in ["samples_failed_total", "samples_retried_total"] {
+        assert_eq!(page.value(&format!("prometheus_remote_storage_{counter}"), &[]), Some(0.0), "{counter}");
+    }
+    let log = collector.process.log();
+    assert!(!log.contains("level=WARN") && !log.contains("sending 1.0"), "{log}");
+    let log = prometheus.log();
+    assert!(!log.contains("level=WARN") && !log.contains("level=ERROR"), "{log}");
+}
+
+#[test]
+fn remote_write_2_0_arrives_whole() {
+    check("protobuf_message: io.prometheus.write.v2.Request");
+}
+
+#[test]
+fn native_histograms_arrive_by_1_0_too() {
+    check("send_native_histograms: true");
+}
