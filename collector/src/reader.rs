@@ -3,14 +3,17 @@
 //!
 //! Only this thread touches procfs and sysfs, so a hundred scrapers cost one reader's locks in the kernel.
 
+mod claims;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tokio::sync::oneshot;
 
+use self::claims::Claims;
 use crate::limits::READER_REQUESTS;
-use crate::model::{Batch, Family, Recorder, SeriesTable, Shape, Source};
+use crate::model::{Batch, Family, Recorder, SeriesTable, Source};
 use crate::ring;
 use crate::self_metrics::{Counters, SelfReader};
 use crate::sources::ebpf::EbpfReader;
@@ -104,7 +107,7 @@ struct LocalReader {
 struct Push {
     schedule: PushSchedule,
     target: Recorder,
-    last_shapes: Vec<Arc<Shape>>,
+    claims: Claims,
     next_ms: i64,
 }
 
@@ -195,7 +198,7 @@ impl LocalReader {
         let source = Arc::new(Source { name: "target".into(), labels: schedule.labels.clone() });
         let mut push = Push {
             target: Recorder::new(source, self.table.clone()),
-            last_shapes: Vec::new(),
+            claims: Claims::default(),
             next_ms: 0,
             schedule,
         };
@@ -233,12 +236,21 @@ impl LocalReader {
     fn tick(&mut self, push: &mut Push, time_ms: i64) {
         let start = Instant::now();
         let ring = &self.ring;
-        let (mut samples, mut added, mut position) = (0, 0, 0);
+        let (mut scraped, mut kept) = (0, 0);
+        let claims = &mut push.claims;
+        claims.begin_tick();
         let mut send = |batch: Batch| {
-            samples += batch.values.len();
-            added += push_shape(&mut push.last_shapes, position, batch.shape());
-            position += 1;
-            ring.send(batch);
+            scraped += batch.samples();
+            let mut slab = ring.slab();
+            if claims.reduce(&batch, &mut slab) {
+                kept += slab.samples();
+                ring.send(slab);
+                ring.give_back(batch);
+            } else {
+                kept += batch.samples();
+                ring.send(batch);
+                ring.give_back(slab);
+            }
         };
         self.host.run(&Selection::All, time_ms, || ring.slab(), &mut send);
         if let Some(probes) = &mut self.probes {
@@ -247,11 +259,13 @@ impl LocalReader {
         if let Some(own) = &mut self.own {
             send(own.read(ring.slab(), time_ms));
         }
+        let added = push.claims.added;
+        self.counters.duplicate_samples.add(push.claims.duplicates as u64);
         push.target.begin(ring.slab(), time_ms);
         push.target.put(&UP, &[], 1.0);
         push.target.put(&SCRAPE_DURATION, &[], start.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a tick has few samples")]
-        for (family, count) in [(&SCRAPED, samples), (&AFTER_RELABEL, samples), (&ADDED, added)] {
+        for (family, count) in [(&SCRAPED, scraped), (&AFTER_RELABEL, kept), (&ADDED, added)] {
             push.target.put(family, &[], count as f64);
         }
         ring.send(push.target.finish());
@@ -268,21 +282,5 @@ impl Push {
     fn plan_next(&mut self, now: i64) {
         let interval = self.interval_ms();
         self.next_ms = (now / interval + 1) * interval;
-    }
-}
-
-/// Remembers the shape at this position of the tick, and counts the series that the one before it lacked.
-fn push_shape(last: &mut Vec<Arc<Shape>>, position: usize, shape: &Arc<Shape>) -> usize {
-    match last.get_mut(position) {
-        Some(known) if known.id() == shape.id() => 0,
-        Some(known) => {
-            let before = std::mem::replace(known, shape.clone());
-            let had: hashbrown::HashSet<_> = before.floats().iter().map(|&(id, _)| id).collect();
-            shape.floats().iter().filter(|(id, _)| !had.contains(id)).count()
-        }
-        None => {
-            last.push(shape.clone());
-            shape.floats().len()
-        }
     }
 }

@@ -129,3 +129,38 @@ fn reload_takes_a_good_file_and_keeps_the_last_good_one() {
     let status = collector.process.terminate(Duration::from_secs(10)).unwrap();
     assert_eq!(status.code(), Some(0), "SIGTERM ends with 0");
 }
+
+#[test]
+fn a_text_file_that_repeats_a_collector_costs_only_its_own_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = folder.path().join("texts");
+    std::fs::create_dir(&texts).unwrap();
+    std::fs::write(texts.join("mine.prom"), "# TYPE node_load1 gauge\nnode_load1 99999\nmine 7\n").unwrap();
+    let receiver = Receiver::start();
+    let file = folder.path().join("c.yml");
+    let config = format!(
+        "global: {{scrape_interval: 200ms}}\nremote_write: [{{url: '{}', name: r}}]\n",
+        receiver.url()
+    );
+    std::fs::write(&file, config).unwrap();
+    let flags = [
+        format!("--config.file={}", file.display()),
+        format!("--collector.textfile.directory={}", texts.display()),
+    ];
+    let collector = Collector::start(free_port(), folder.path(), &[&flags[0], &flags[1]]);
+    let points = |name: &str| {
+        receiver.look(|taken| {
+            let found = taken.series.iter().find(|(series, _)| series.starts_with(name));
+            found.map(|(_, points)| points.clone()).unwrap_or_default()
+        })
+    };
+    assert!(wait_for(Duration::from_secs(10), || points("mine{").len() >= 3));
+    let load = points("node_load1{");
+    assert!(load.len() >= 3);
+    assert!(load.windows(2).all(|pair| pair[0].0 < pair[1].0), "one sample a time: {load:?}");
+    assert!(load.iter().all(|point| f64::from_bits(point.1) < 99_999.0), "the collector's own came first");
+    let page = collector.metrics();
+    assert!(page.value("node_load1", &[]).is_some_and(|value| value < 99_999.0));
+    assert!(page.value("collector_duplicate_samples_total", &[]).is_some_and(|count| count >= 3.0));
+    assert!(page.value("promhttp_metric_handler_errors_total", &[("cause", "gathering")]).is_some());
+}

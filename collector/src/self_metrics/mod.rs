@@ -46,6 +46,11 @@ static SKIPPED: Family = Family::counter(
     "Ticks left out because the one before them took longer than the interval.",
     &[],
 );
+static DUPLICATES: Family = Family::counter(
+    "collector_duplicate_samples_total",
+    "Samples left out of what is pushed because another source had given the same series before.",
+    &[],
+);
 static RELOAD_OK: Family = Family::gauge(
     "collector_config_last_reload_successful",
     "Whether the last reading of the configuration succeeded.",
@@ -98,6 +103,7 @@ pub static FAMILIES: &[&Family] = &[
     &RING_SAMPLES,
     &SERIES,
     &SKIPPED,
+    &DUPLICATES,
     &RELOAD_OK,
     &RELOAD_TIME,
     &HIGHEST,
@@ -156,6 +162,7 @@ pub struct Counters {
     pub http_error: Cell,
     pub http_unavailable: Cell,
     pub ticks_skipped: Cell,
+    pub duplicate_samples: Cell,
     pub reload_failed: Cell,
     pub reload_success_seconds: Cell,
     pub samples_in: Cell,
@@ -238,6 +245,7 @@ impl SelfReader {
         }
         out.put(&SERIES, &[], whole(self.table.len()));
         out.put(&SKIPPED, &[], counters.ticks_skipped.float());
+        out.put(&DUPLICATES, &[], counters.duplicate_samples.float());
         out.put(&RELOAD_OK, &[], 1.0 - counters.reload_failed.float());
         out.put(&RELOAD_TIME, &[], counters.reload_success_seconds.float());
         let (batches, samples) = self.ring.dropped();
