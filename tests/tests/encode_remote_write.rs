@@ -247,3 +247,24 @@ fn an_encoder_may_go_to_another_thread() {
     fn sent<T: Send>(_: T) {}
     sent(Encoder::new(Options::default()));
 }
+
+/// The cheapest way over a gap may begin with a literal that holds some bytes of a time which stood before: they
+/// must move with the time as those of the first do.
+#[test]
+fn a_time_that_is_written_in_part_moves_whole() {
+    let table = Arc::new(SeriesTable::default());
+    let made = [Series::gauge("a", &[]), Series::gauge("_aaaaa__aaa", &[])];
+    let shape = made::shape(&table, "0", Vec::new().as_slice(), &made, &[]);
+    let external_labels = made::owned(&[("cluster", "eu"), ("a", "outside")]);
+    let mut encoder = Encoder::new(Options { external_labels, ..Options::default() });
+    for time in [1_790_000_000_000, 1_790_000_000_000, 1_790_000_000_000, 1_790_000_007_919] {
+        let batch = |gap: i64, bits: u64| {
+            made::batch(&shape, time + gap, &[f64::from_bits(bits), 56_148_717.253_548_59])
+        };
+        let batches = [batch(0, 0), batch(1, 257), batch(1, 0)];
+        let batches: Vec<&Batch> = batches.iter().collect();
+        let mut body = Vec::new();
+        encoder.encode(&batches, &mut body);
+        wire::check(&body, &batches, encoder.options());
+    }
+}

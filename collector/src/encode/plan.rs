@@ -91,11 +91,13 @@ pub(super) struct Record {
     pub joint: u8,
 }
 
-/// Where in the constants a time stands.
+/// Where in the constants bytes of a time stand: `count` of them, from its byte `first` on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patch {
     pub at: u32,
     pub batch: u32,
+    pub first: u8,
+    pub count: u8,
 }
 
 /// How a request of certain shapes is written.
@@ -170,12 +172,14 @@ impl Plan {
     pub(super) fn encode(&mut self, batches: Ordered<'_>, values: &mut Vec<u64>, out: &mut Vec<u8>) {
         for patch in &self.patches {
             let mut time = batches.get(patch.batch).time_ms as u64;
-            let bytes = &mut self.constants[patch.at as usize..][..TIME_WIDTH];
-            for byte in &mut *bytes {
+            let mut bytes = [0; TIME_WIDTH];
+            for byte in &mut bytes {
                 *byte = time as u8 | 0x80;
                 time >>= 7;
             }
             bytes[TIME_WIDTH - 1] &= 0x7f;
+            let (first, count) = (usize::from(patch.first), usize::from(patch.count));
+            self.constants[patch.at as usize..][..count].copy_from_slice(&bytes[first..][..count]);
         }
         values.clear();
         for run in &self.runs {

@@ -6,7 +6,7 @@
 //! are there while the plan is made stand for those to come. Cost: 10 to 20 us a series, bounded by
 //! [`MAX_CHAIN`] and [`MAX_NEIGHBOURS`].
 
-use super::layout::Layout;
+use super::layout::{Layout, TimeGroup};
 use super::plan::{Edge, MAX_EDGE, Patch, Plan, Record, TIME_WIDTH};
 use super::snappy::{
     MAX_COPY, MAX_OFFSET, NEAR_LENGTHS, NEAR_OFFSET, copy_cost, encode_copy, encode_literal_tag,
@@ -62,6 +62,8 @@ struct Draft<'a> {
     records: Vec<Record>,
     constants: Vec<u8>,
     patches: Vec<Patch>,
+    /// The group of the time of the last value.
+    group: usize,
     head: usize,
     /// The copy that ends before the last value, as it is expected to be, and the bytes of that value it covers.
     offset: usize,
@@ -82,6 +84,7 @@ impl Search {
             records: vec![Record::default(); layout.values.len()],
             constants: Vec::new(),
             patches: Vec::new(),
+            group: 0,
             head: 0,
             offset: 0,
             length: 0,
@@ -269,10 +272,14 @@ impl Search {
             draft.length = if merges { draft.length + start.after } else { start.after + start.high };
             draft.offset = start.offset;
         }
+        let begins = |time: &TimeGroup| number > time.value as usize;
+        if draft.layout.times.get(draft.group + 1).is_some_and(begins) {
+            draft.group += 1;
+        }
         let opening = draft.constants.len();
         let end = self.gap.elements(start.after, |first, last, copy| match copy {
             Some(found) => encode_copy(found.offset.into(), last - first, &mut draft.constants),
-            None => draft.literal(from + first..from + last),
+            None => draft.literal(from + first..from + last, number.checked_sub(1)),
         });
         if number == draft.records.len() {
             return Some(());
@@ -303,18 +310,21 @@ impl Search {
 }
 
 impl Draft<'_> {
-    /// Appends a literal, and notes where in it a time stands that is the first of its group.
-    fn literal(&mut self, range: std::ops::Range<usize>) {
+    /// Appends a literal of the gap behind value `before`, and notes which bytes of that value's time are in it: of
+    /// the first of its group all are, of a later one perhaps some.
+    fn literal(&mut self, range: std::ops::Range<usize>, before: Option<usize>) {
         encode_literal_tag(range.len(), &mut self.constants);
-        let first = self.patches.len();
-        for time in &self.layout.times[first..] {
-            let at = self.layout.values[time.value as usize] as usize + 9;
-            if !range.contains(&at) {
-                break;
+        if let Some(before) = before {
+            let time = self.layout.values[before] as usize + 9;
+            let (first, end) = (time.max(range.start), (time + TIME_WIDTH).min(range.end));
+            if first < end {
+                self.patches.push(Patch {
+                    at: (self.constants.len() + first - range.start) as u32,
+                    batch: self.layout.times[self.group].batch,
+                    first: (first - time) as u8,
+                    count: (end - first) as u8,
+                });
             }
-            debug_assert!(at + TIME_WIDTH <= range.end, "nothing repeats the bytes of a new time");
-            let at = (self.constants.len() + at - range.start) as u32;
-            self.patches.push(Patch { at, batch: time.batch });
         }
         self.constants.extend_from_slice(&self.layout.bytes[range]);
     }
