@@ -62,7 +62,7 @@ fn a_full_disk_is_an_error_and_the_log_goes_on_when_there_is_room() {
     let mut log = logged::open(&folder, limits);
     let position = log.position("held").unwrap();
     let filler = disk.0.path().join("filler");
-    let (mut sequence, mut refusals) = (0, 0);
+    let (mut sequence, mut refusals, mut late) = (0, 0, 0);
     for round in 0..20u64 {
         // Two pages are left, so that the disk fills up at another place within a record each time.
         fill(&filler, 8192 + 4096 * (round % 3));
@@ -87,10 +87,18 @@ fn a_full_disk_is_an_error_and_the_log_goes_on_when_there_is_room() {
         );
         std::fs::remove_file(&filler).unwrap();
         sequence += 1;
-        assert_eq!(log.append(&maker.batch(sequence)).unwrap(), sequence, "the very batch that was refused");
+        // The kernel counts the pages of a small file system by CPU: room may show a little after it was made.
+        let given = loop {
+            match log.append(&maker.batch(sequence)) {
+                Err(LogError::Full { .. }) if late < 20_000 => late += 1,
+                other => break other.unwrap(),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        };
+        assert_eq!(given, sequence, "the very batch that was refused");
     }
     assert_eq!(refusals, 20);
-    assert_eq!(log.stats().write_errors, 40);
+    assert_eq!(log.stats().write_errors, 40 + late);
     let given = read_all(&mut log.reader(position.next()));
     logged::check(&given, &maker);
     assert_eq!(given.len() as u64, sequence);
