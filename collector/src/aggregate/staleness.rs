@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use crate::model::{Batch, STALE_NAN, SeriesId, Shape, Source};
+use crate::model::{Batch, STALE_NAN, SeriesId, Shape};
 
 /// The last shape of each source.
 #[derive(Default)]
@@ -32,11 +32,6 @@ impl Staleness {
                 false
             }
         }
-    }
-
-    /// Forgets the sources that a reload replaced; their series go on under the labels of the new ones.
-    pub fn forget(&mut self, is_gone: impl Fn(&Source) -> bool) {
-        self.last.retain(|_, shape| !is_gone(&shape.source));
     }
 }
 
@@ -68,7 +63,7 @@ fn end_vanished(before: &Arc<Shape>, batch: &Batch, marker: &mut Batch) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Family, Recorder, SeriesTable};
+    use crate::model::{Family, Recorder, SeriesTable, Source};
 
     static UP: Family = Family::gauge("up", "Up.", &["device"]);
 
