@@ -55,6 +55,11 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
         "Switch off every collector that is not named on the command line.",
     ),
     Flag::new(
+        "collector.deadline",
+        FlagDefault::Duration("5s"),
+        "How long a page or a tick waits for its collectors; those that have not ended are left out of it.",
+    ),
+    Flag::new(
         "runtime.gomaxprocs",
         FlagDefault::Int(1),
         "Taken for compatibility; it has no effect: one thread reads the host.",
@@ -116,6 +121,7 @@ pub struct Options {
     pub telemetry_path: String,
     pub exporter_metrics: bool,
     pub max_requests: usize,
+    pub deadline: Duration,
     pub ebpf: EbpfOptions,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
@@ -320,6 +326,7 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
         exporter_metrics: !values.switch("web.disable-exporter-metrics"),
         ebpf: resolve_ebpf(&values, log_level)?,
         max_requests: usize::try_from(at_least_0("web.max-requests")?).unwrap_or(usize::MAX),
+        deadline: values.duration("collector.deadline")?,
         log_level,
         log_format,
         warnings,

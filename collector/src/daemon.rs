@@ -108,6 +108,7 @@ impl<'a> Daemon<'a> {
             counters: counters.clone(),
             table: table.clone(),
             labels: labels.clone(),
+            deadline: options.deadline,
         };
         let reader = reader::start(parts).map_err(StartError::new)?;
         let endpoints = Endpoints::new(options, &counters, &table);
@@ -120,6 +121,7 @@ impl<'a> Daemon<'a> {
         let server = Server::new(Parts {
             telemetry_path: options.telemetry_path.clone(),
             max_requests: options.max_requests,
+            deadline: options.deadline,
             collectors: names,
             reader: reader.requests(),
             ring: ring.clone(),

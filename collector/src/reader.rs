@@ -38,8 +38,8 @@ const SCHEDULE_TOLERANCE_MS: i64 = 2;
 
 /// What the thread is asked to do.
 pub enum Request {
-    /// Reads the selected collectors now.
-    Gather(Wanted, oneshot::Sender<Gathered>),
+    /// Reads the selected collectors now, and answers before the deadline with what has ended by then.
+    Gather(Wanted, Duration, oneshot::Sender<Gathered>),
     /// Takes over probes that have been loaded.
     Probes(Box<EbpfReader>),
     /// Pushes at this interval from now on, with these target labels; `None` stops it.
@@ -101,6 +101,7 @@ struct LocalReader {
     table: Arc<SeriesTable>,
     labels: Vec<(String, String)>,
     push: Option<Push>,
+    deadline: Duration,
 }
 
 /// State of the clocked part.
@@ -120,6 +121,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     pub table: Arc<SeriesTable>,
     pub labels: Vec<(String, String)>,
+    /// How long a tick of the clock waits for its collectors.
+    pub deadline: Duration,
 }
 
 /// Starts the thread.
@@ -128,8 +131,9 @@ pub struct Parts {
 /// When the system gives no thread.
 pub fn start(parts: Parts) -> std::io::Result<ReaderHandle> {
     let (requests, receiver) = bounded(READER_REQUESTS);
-    let Parts { host, own, ring, counters, table, labels } = parts;
-    let mut reader = LocalReader { host, own, probes: None, ring, counters, table, labels, push: None };
+    let Parts { host, own, ring, counters, table, labels, deadline } = parts;
+    let mut reader =
+        LocalReader { host, own, probes: None, ring, counters, table, labels, push: None, deadline };
     let thread = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run(&receiver))?;
     Ok(ReaderHandle { requests, thread })
 }
@@ -145,9 +149,9 @@ impl LocalReader {
                 None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match request {
-                Ok(Request::Gather(wanted, reply)) => {
+                Ok(Request::Gather(wanted, deadline, reply)) => {
                     // Who has gone away in the meantime needs no answer.
-                    let _ = reply.send(self.gather(&wanted));
+                    let _ = reply.send(self.gather(&wanted, deadline));
                 }
                 Ok(Request::Probes(mut probes)) => {
                     // The labels may have changed while they were being loaded.
@@ -161,8 +165,9 @@ impl LocalReader {
         }
     }
 
-    fn gather(&mut self, wanted: &Wanted) -> Gathered {
+    fn gather(&mut self, wanted: &Wanted, deadline: Duration) -> Gathered {
         let time_ms = clock::now_ms();
+        self.host.set_deadline(deadline);
         let mut batches = Vec::with_capacity(self.host.names().len() + 3);
         let selection = self.selection(wanted);
         let ring = &self.ring;
@@ -252,6 +257,7 @@ impl LocalReader {
                 ring.give_back(slab);
             }
         };
+        self.host.set_deadline(self.deadline);
         self.host.run(&Selection::All, time_ms, || ring.slab(), &mut send);
         if let Some(probes) = &mut self.probes {
             probes.read(time_ms, || ring.slab(), &mut send);

@@ -1,6 +1,8 @@
 //! Support for the end-to-end tests.
 
+pub mod allocation;
 pub mod exposition;
+pub mod fixtures;
 pub mod logged;
 pub mod made;
 pub mod process;

@@ -1,8 +1,5 @@
 //! Runs the real reader over made-up trees of /proc, /sys and the like, tests/fixtures/host/COLLECTOR/CASE, and
 //! compares what it gives with `expected.prom` there. `UPDATE_FIXTURES=1` writes these files anew.
-//!
-//! A case may hold `proc`, `sys`, `udev`, `root`, and `flags` with a flag a line, in which `@` stands for the
-//! folder of the case.
 
 mod render;
 
@@ -11,33 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use collector::model::SeriesTable;
-use collector::sources::host::{FlagValues, HostReader, Paths, Selection};
+use collector::sources::host::{HostReader, Selection};
+use collector_tests::fixtures::{self, Case};
 use render::Exposition;
 
 /// Panics of collectors, which the reader catches.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 /// A fresh reader for each so many cuts; the others see the file change under a kept descriptor.
 const FRESH_EVERY: usize = 64;
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/host")
-}
-
-/// Every case, and the collector that it is for.
-fn cases() -> Vec<(PathBuf, String)> {
-    let list = |folder: &Path| {
-        let mut entries: Vec<_> =
-            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        entries.sort();
-        entries
-    };
-    let mut cases = Vec::new();
-    for collector in list(&fixtures()) {
-        let name = collector.file_name().unwrap().to_str().unwrap().to_owned();
-        cases.extend(list(&collector).into_iter().map(|case| (case, name.clone())));
-    }
-    cases
-}
 
 struct Subject {
     reader: HostReader,
@@ -48,26 +26,7 @@ struct Subject {
 impl Subject {
     /// A reader with that collector alone, over the tree in `folder`.
     fn new(folder: &Path, collector: &str) -> Self {
-        let paths = Paths {
-            procfs: folder.join("proc"),
-            sysfs: folder.join("sys"),
-            rootfs: folder.join("root"),
-            udev_data: folder.join("udev"),
-        };
-        let mut flags = FlagValues::default();
-        for line in std::fs::read_to_string(folder.join("flags")).unwrap_or_default().lines() {
-            let line = line.replace('@', folder.to_str().unwrap());
-            let flag = line.strip_prefix("--").unwrap();
-            match flag.split_once('=') {
-                Some((name, value)) => flags.give(name, value),
-                None => match flag.strip_prefix("no-") {
-                    Some(name) => flags.give(name, "false"),
-                    None => flags.give(flag, "true"),
-                },
-            }
-        }
-        let table = Arc::new(SeriesTable::default());
-        let reader = HostReader::new(&paths, &flags, |name, _| name == collector, &[], &table).unwrap();
+        let (reader, table) = fixtures::reader(folder, collector);
         Subject { reader, table, folder: folder.to_owned() }
     }
 
@@ -129,7 +88,7 @@ fn samples(exposition: &Exposition) -> usize {
 #[test]
 fn every_case_gives_what_is_expected() {
     let update = std::env::var_os("UPDATE_FIXTURES").is_some();
-    for (folder, collector) in cases() {
+    for Case { folder, collector } in fixtures::cases() {
         let mut subject = Subject::new(&folder, &collector);
         let first = subject.text();
         assert_eq!(first, subject.text(), "{}: the second tick differs", folder.display());
@@ -175,7 +134,7 @@ fn files_cut_or_overwritten_never_panic_nor_give_more() {
         PANICS.fetch_add(1, Ordering::SeqCst);
         eprintln!("{panic}");
     }));
-    for (case, collector) in cases() {
+    for Case { folder: case, collector } in fixtures::cases() {
         let tree = tempfile::tempdir().unwrap();
         copy(&case, tree.path());
         let whole = Subject::new(tree.path(), &collector).tick();

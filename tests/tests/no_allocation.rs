@@ -1,7 +1,5 @@
 //! A steady tick allocates nothing: not to append it to the log, not to read it there, not to encode it.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,51 +12,21 @@ use collector::self_metrics::{Counters, EndpointStats, SelfReader};
 use collector::sinks::remote_write::Feed;
 use collector::sources::ebpf::{EbpfOptions, EbpfReader};
 use collector::sources::host::{FlagValues, HostReader, Paths, Selection};
+use collector_tests::allocation::{Counting, allocations_of, turn};
 use collector_tests::logged::Maker;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is handed on to the system's allocator as it came; counting touches a cell of this thread
-// that needs no allocation.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are the callee's.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promises are the callee's.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are the callee's.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn allocations_of(run: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.get();
-    run();
-    ALLOCATIONS.get() - before
-}
-
 #[test]
 fn the_count_counts() {
+    let _turn = turn();
     assert_eq!(allocations_of(|| drop(std::hint::black_box(Box::new(1)))), 1);
 }
 
 #[test]
 fn a_steady_tick_through_the_log_and_the_encoders() {
+    let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let table = Arc::new(SeriesTable::default());
     let maker = Maker::new(&table);
@@ -167,6 +135,7 @@ impl Whole {
 /// windows, of which one must be without allocation; whatever allocates at every tick shows in every window.
 #[test]
 fn a_steady_tick_from_the_host_to_the_request() {
+    let _turn = turn();
     const WINDOWS: usize = 40;
     const TICKS: usize = 10;
     let folder = tempfile::tempdir().unwrap();

@@ -87,6 +87,10 @@ impl Recorder {
         }
     }
 
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// Speaks for another source from the next tick on: its shapes are made anew.
     pub fn set_source(&mut self, source: Arc<Source>) {
         self.source = source;

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -15,6 +16,11 @@ use crate::reader::{self, Gathered, Wanted};
 use crate::self_metrics::Cell;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+
+/// Says how many seconds the scraper waits for the page.
+const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
+/// Of that, what is kept back for the page and its way.
+const FOR_THE_PAGE: Duration = Duration::from_millis(500);
 
 /// The encoder of pages with what it remembers, and the names that filters may use.
 pub(super) struct Pages {
@@ -56,7 +62,8 @@ impl Server {
             Err(message) => return text(StatusCode::BAD_REQUEST, &message),
         };
         let (reply, answer) = oneshot::channel();
-        let asked = self.reader.try_send(reader::Request::Gather(wanted, reply));
+        let deadline = deadline(self.deadline, request.headers());
+        let asked = self.reader.try_send(reader::Request::Gather(wanted, deadline, reply));
         let gathered = match asked {
             Ok(()) => answer.await.ok(),
             Err(_) => None,
@@ -129,6 +136,14 @@ impl Pages {
     }
 }
 
+/// What is left for the collectors, so that the page is there before the scraper gives up: `ours`, or less where
+/// Prometheus says how long it waits.
+fn deadline(ours: Duration, headers: &HeaderMap) -> Duration {
+    let header = headers.get(SCRAPE_TIMEOUT).and_then(|value| value.to_str().ok());
+    let theirs = header.and_then(|text| Duration::try_from_secs_f64(text.parse().ok()?).ok());
+    theirs.map_or(ours, |theirs| ours.min(theirs.saturating_sub(FOR_THE_PAGE).max(theirs / 2)))
+}
+
 /// Whether `Accept-Encoding` names gzip and does not weigh it with 0 (RFC 9110, section 12.5.3).
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
@@ -165,6 +180,17 @@ mod tests {
         assert!(pages.wanted("collect[]=x").unwrap_err().ends_with("missing collector: x\n"));
         let pages = Pages::new(vec!["loadavg"]);
         assert!(pages.wanted("collect[]=meminfo").unwrap_err().ends_with("disabled collector: meminfo\n"));
+    }
+
+    #[test]
+    fn the_page_comes_before_the_scraper_gives_up() {
+        let ms = Duration::from_millis;
+        for (header, expected) in [("10", 5000), ("3", 2500), ("0.4", 200), ("x", 5000), ("-1", 5000)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(SCRAPE_TIMEOUT, HeaderValue::from_static(header));
+            assert_eq!(deadline(ms(5000), &headers), ms(expected), "{header}");
+        }
+        assert_eq!(deadline(ms(5000), &HeaderMap::new()), ms(5000));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam::channel::Sender;
@@ -22,6 +23,7 @@ pub type Reload = oneshot::Sender<Result<(), String>>;
 pub struct Server {
     pub(super) telemetry_path: String,
     pub(super) max_requests: usize,
+    pub(super) deadline: Duration,
     pub(super) reader: Sender<reader::Request>,
     pub(super) ring: ring::Sender,
     pub(super) counters: Arc<Counters>,
@@ -35,6 +37,8 @@ pub struct Parts {
     pub telemetry_path: String,
     /// Scrapes under way at the most; 0 for no limit.
     pub max_requests: usize,
+    /// How long a page waits for its collectors.
+    pub deadline: Duration,
     /// Names of the collectors that are switched on.
     pub collectors: Vec<&'static str>,
     pub reader: Sender<reader::Request>,
@@ -48,6 +52,7 @@ impl Server {
         Arc::new(Server {
             telemetry_path: parts.telemetry_path,
             max_requests: parts.max_requests,
+            deadline: parts.deadline,
             reader: parts.reader,
             ring: parts.ring,
             counters: parts.counters,

@@ -19,6 +19,8 @@ pub enum CollectError {
     /// The file does not say what its documentation says it should.
     #[error("{}:{line}: {what}", path.display())]
     Malformed { path: PathBuf, line: usize, what: String },
+    #[error("did not end before the deadline of the tick: it is left out until it has ended")]
+    Late,
     #[error("{0}")]
     Other(String),
 }
@@ -49,7 +51,7 @@ impl CollectError {
 
     /// Whether both say the same. Unlike a comparison of their texts, this needs no memory.
     pub(super) fn is_same(&self, other: &CollectError) -> bool {
-        use CollectError::{Absent, Malformed, NoData, Other, Read};
+        use CollectError::{Absent, Late, Malformed, NoData, Other, Read};
         let are_same = |a: &ReadError, b: &ReadError| {
             a.path == b.path
                 && a.source.kind() == b.source.kind()
@@ -62,6 +64,7 @@ impl CollectError {
                 (path, line, what) == (path2, line2, what2)
             }
             (Other(a), Other(b)) => a == b,
+            (Late, Late) => true,
             _ => false,
         }
     }

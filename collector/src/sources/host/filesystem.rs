@@ -24,6 +24,8 @@ const OLD_MOUNTS_EXCLUDE: &str = "collector.filesystem.ignored-mount-points";
 const TYPES_EXCLUDE: &str = "collector.filesystem.fs-types-exclude";
 const TYPES_INCLUDE: &str = "collector.filesystem.fs-types-include";
 const OLD_TYPES_EXCLUDE: &str = "collector.filesystem.ignored-fs-types";
+/// Of the time that a tick has left, what is kept back to hand over the mounts that did answer.
+const FOR_THE_REST: Duration = Duration::from_millis(250);
 const TIMEOUT_FLAG: &str = "collector.filesystem.mount-timeout";
 const WORKERS_FLAG: &str = "collector.filesystem.stat-workers";
 
@@ -207,7 +209,9 @@ impl Collector for Filesystem {
             Way::Direct(_) => None,
         });
         if guarded.clone().next().is_some() {
-            self.helpers.ask(guarded, self.timeout);
+            let left = tick.time_left();
+            let patience = self.timeout.min(left.saturating_sub(FOR_THE_REST).max(left / 2));
+            self.helpers.ask(guarded, patience);
         }
         for Watched { mount, way } in &self.mounts {
             let answer = match way {

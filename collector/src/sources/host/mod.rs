@@ -3,6 +3,7 @@
 //! A new collector is one new file that defines `COLLECTOR`, and one word in the table below. Flags, help,
 //! documentation and `--collector.*` switches follow from it.
 
+mod crew;
 mod error;
 mod filter;
 mod flags;
@@ -11,9 +12,10 @@ mod runner;
 pub use error::CollectError;
 pub use filter::{Filter, OrderedFilter};
 pub use flags::{Flag, FlagDefault, FlagValues};
-pub use runner::{HostReader, OUTCOME_FAMILIES, Selection};
+pub use runner::{DEADLINE, HostReader, OUTCOME_FAMILIES, Selection};
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::model::{Family, Recorder};
 use crate::sys::file::{KeptFile, ReadError};
@@ -84,17 +86,25 @@ pub struct Tick {
     pub scratch: Vec<u8>,
     /// /proc/stat, for which the kernel adds up every interrupt of every CPU.
     pub stat: SharedFile,
+    /// When the tick ends; what has not ended by then is left out of it.
+    deadline: Instant,
 }
 
 impl Tick {
     fn new(paths: &Paths) -> Self {
         let stat = SharedFile { file: KeptFile::whole(paths.proc("stat")), text: Vec::new(), is_read: false };
-        Tick { buffer: Vec::new(), scratch: Vec::new(), stat }
+        Tick { buffer: Vec::new(), scratch: Vec::new(), stat, deadline: Instant::now() + DEADLINE }
     }
 
     /// Starts a tick: what was read in the last one is old.
-    fn next(&mut self) {
+    fn next(&mut self, deadline: Instant) {
         self.stat.is_read = false;
+        self.deadline = deadline;
+    }
+
+    /// How long a collector that waits for others (a device, a server) may still do so.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 }
 

@@ -7,15 +7,17 @@
 mod addresses;
 mod columns;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use addresses::Addresses;
 use columns::Column;
+use hashbrown::HashMap;
 
 use super::error::Faults;
 use super::{CollectError, Collector, Filter, Flag, FlagDefault, Registration, SetupError, Tick};
 use crate::model::{Dynamic, Recorder};
-use crate::sys::file::{KeptFile, read_once};
+use crate::sys::file::KeptFile;
 use crate::sys::netlink::{self, Netlink};
 use crate::sys::text;
 
@@ -75,7 +77,9 @@ pub(super) static COLLECTOR: Registration = Registration {
             netlink: Netlink::new(),
             proc: (!from_netlink).then(|| KeptFile::records(setup.paths.proc("net/dev"), LONGEST_LINE)),
             columns,
-            alias: flags.switch(ALIAS_FLAG).then(|| setup.paths.sys("class/net")),
+            alias: flags
+                .switch(ALIAS_FLAG)
+                .then(|| AliasFiles { folder: setup.paths.sys("class/net"), kept: HashMap::new() }),
             addresses: flags.switch(ADDRESS_FLAG).then(Addresses::default),
         }))
     },
@@ -92,8 +96,8 @@ struct Netdev {
     /// /proc/net/dev, where netlink is not wanted.
     proc: Option<KeptFile>,
     columns: &'static [Column],
-    /// /sys/class/net, where the alias is wanted as a label.
-    alias: Option<PathBuf>,
+    /// Where the alias is wanted as a label.
+    alias: Option<AliasFiles>,
     addresses: Option<Addresses>,
 }
 
@@ -155,14 +159,31 @@ impl Netdev {
             if filter.ignores(&device) {
                 continue;
             }
-            let alias = aliases.as_ref().map(|folder| {
-                let path = folder.join(&*device).join("ifalias");
-                let alias = read_once(&path, &mut tick.scratch).unwrap_or_default();
-                String::from_utf8_lossy(text::trim(alias))
-            });
+            let alias = aliases.as_mut().map(|files| files.read(&device, &mut tick.scratch));
             put_device(columns, &counters, &device, alias.as_deref(), out);
         }
         Ok(())
+    }
+}
+
+/// The files `ifalias` of /sys/class/net.
+struct AliasFiles {
+    folder: PathBuf,
+    kept: HashMap<String, KeptFile>,
+}
+
+/// Devices whose file is kept open; with more, all are opened anew.
+const MOST_ALIASES: usize = 4096;
+
+impl AliasFiles {
+    /// The alias of that device, empty where it has none.
+    fn read<'b>(&mut self, device: &str, buffer: &'b mut Vec<u8>) -> Cow<'b, str> {
+        if self.kept.len() > MOST_ALIASES {
+            self.kept.clear();
+        }
+        let path = || KeptFile::whole(self.folder.join(device).join("ifalias"));
+        let file = self.kept.entry_ref(device).or_insert_with(path);
+        String::from_utf8_lossy(text::trim(file.read(buffer).unwrap_or_default()))
     }
 }
 

@@ -1,9 +1,10 @@
-//! Runs the collectors, one after the other on one thread, and adds what every one of them gets for nothing:
+//! Runs the collectors, each within the deadline of the tick, and adds what every one of them gets for nothing:
 //! how long it took and whether it succeeded.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::crew::Crew;
 use super::{COLLECTORS, CollectError, Collector, FlagValues, Paths, Setup, SetupError, Tick};
 use crate::model::{Batch, Family, Recorder, SeriesTable, Source};
 
@@ -30,20 +31,42 @@ pub enum Selection {
     Some(Vec<usize>),
 }
 
-struct Running {
-    name: &'static str,
+/// How long a tick takes at the most, unless it is asked to end sooner.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A collector that is ready, with all that it needs to run on another thread.
+pub(super) struct Running {
+    /// Where it stands in the table.
+    index: usize,
     collector: Box<dyn Collector>,
     recorder: Recorder,
+    /// The tick that it runs for, as its [`Crew`] counts them.
+    pub(super) tick: u64,
+    /// How long its last run took, and how it ended. `None` while it has not run.
+    outcome: Option<(Duration, Result<(), CollectError>)>,
+}
+
+/// A collector's place in the table.
+struct Slot {
+    name: &'static str,
+    /// Absent while it hangs.
+    running: Option<Box<Running>>,
+    /// Since when it runs.
+    started: Instant,
     /// The last error, so that the log says each once and not every tick.
     last_error: Option<CollectError>,
 }
 
 /// Every collector that is switched on.
 pub struct HostReader {
-    running: Vec<Running>,
+    slots: Vec<Slot>,
+    crew: Crew,
+    deadline: Duration,
+    labels: Vec<(String, String)>,
     outcome: Recorder,
-    tick: Tick,
     outcomes: Vec<(usize, f64, bool)>,
+    /// Collectors on their way back into their slots.
+    returned: Vec<Box<Running>>,
     duplicates: u64,
 }
 
@@ -62,37 +85,58 @@ impl HostReader {
         let mut flags = flags.clone();
         COLLECTORS.iter().flat_map(|registration| registration.flags).for_each(|flag| flags.declare(flag));
         let setup = Setup { paths, flags: &flags };
-        let recorder = |name: &str| {
-            let source = Arc::new(Source { name: format!("host/{name}"), labels: labels.to_vec() });
-            Recorder::new(source, table.clone())
-        };
-        let mut running = Vec::new();
+        let mut collectors = Vec::new();
         for registration in COLLECTORS {
             if enabled(registration.name, registration.default_enabled) {
-                running.push(Running {
-                    name: registration.name,
-                    collector: (registration.new)(&setup)?,
-                    recorder: recorder(registration.name),
-                    last_error: None,
-                });
+                collectors.push((registration.name, (registration.new)(&setup)?));
             }
         }
-        let outcome = recorder("outcome");
-        Ok(HostReader { running, outcome, tick: Tick::new(paths), outcomes: Vec::new(), duplicates: 0 })
+        Ok(Self::assemble(paths, collectors, labels, table))
+    }
+
+    fn assemble(
+        paths: &Paths,
+        collectors: Vec<(&'static str, Box<dyn Collector>)>,
+        labels: &[(String, String)],
+        table: &Arc<SeriesTable>,
+    ) -> Self {
+        let recorder = |name: &str| Recorder::new(source(name, labels), table.clone());
+        let slot = |(index, (name, collector))| {
+            let recorder = recorder(name);
+            let running = Box::new(Running { index, collector, recorder, tick: 0, outcome: None });
+            Slot { name, running: Some(running), started: Instant::now(), last_error: None }
+        };
+        HostReader {
+            slots: collectors.into_iter().enumerate().map(slot).collect(),
+            crew: Crew::new(paths),
+            deadline: DEADLINE,
+            labels: labels.to_vec(),
+            outcome: recorder(OUTCOME),
+            outcomes: Vec::new(),
+            returned: Vec::new(),
+            duplicates: 0,
+        }
     }
 
     /// Pushes under other target labels from the next tick on.
     pub fn set_labels(&mut self, labels: &[(String, String)]) {
-        let source = |name: &str| Arc::new(Source { name: format!("host/{name}"), labels: labels.to_vec() });
-        for running in &mut self.running {
-            running.recorder.set_source(source(running.name));
+        self.labels = labels.to_vec();
+        for slot in &mut self.slots {
+            if let Some(running) = &mut slot.running {
+                running.recorder.set_source(source(slot.name, labels));
+            }
         }
-        self.outcome.set_source(source("outcome"));
+        self.outcome.set_source(source(OUTCOME, labels));
+    }
+
+    /// How long further ticks may take; [`DEADLINE`] at first.
+    pub fn set_deadline(&mut self, deadline: Duration) {
+        self.deadline = deadline;
     }
 
     /// The names of the collectors that are switched on, in the order of the table.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &'static str> + '_ {
-        self.running.iter().map(|running| running.name)
+        self.slots.iter().map(|slot| slot.name)
     }
 
     /// Samples dropped by the last tick because their series had come before in it.
@@ -100,7 +144,9 @@ impl HostReader {
         self.duplicates
     }
 
-    /// Runs the selected collectors at `time_ms`; `slab` gives empty batches, `send` takes full ones.
+    /// Runs the selected collectors at `time_ms`; `slab` gives empty batches, `send` takes full ones, in the
+    /// order of the table. A collector that does not end before the deadline is left out, now and until it has
+    /// ended.
     pub fn run(
         &mut self,
         selection: &Selection,
@@ -109,47 +155,92 @@ impl HostReader {
         mut send: impl FnMut(Batch),
     ) {
         self.outcomes.clear();
-        self.tick.next();
         self.duplicates = 0;
-        for (index, running) in self.running.iter_mut().enumerate() {
-            if matches!(selection, Selection::Some(wanted) if !wanted.contains(&index)) {
-                continue;
-            }
-            let start = Instant::now();
+        self.crew.take_back(|late| self.returned.push(late));
+        self.put_back(None);
+        let is_wanted =
+            |index: usize| !matches!(selection, Selection::Some(wanted) if !wanted.contains(&index));
+        let now = Instant::now();
+        let wanted = self.slots.iter_mut().enumerate().filter(|(index, _)| is_wanted(*index));
+        let jobs = wanted.filter_map(|(_, slot)| {
+            let mut running = slot.running.take()?;
             running.recorder.begin(slab(), time_ms);
-            let result = update_caught(running, &mut self.tick);
-            self.duplicates += running.recorder.duplicates();
-            let success = result.is_ok();
-            running.report(result.err());
-            send(running.recorder.finish());
-            self.outcomes.push((index, start.elapsed().as_secs_f64(), success));
+            slot.started = now;
+            Some(running)
+        });
+        let tick = self.crew.run(jobs, now + self.deadline, |running| self.returned.push(running));
+        self.put_back(Some(tick));
+        for index in (0..self.slots.len()).filter(|index| is_wanted(*index)) {
+            self.settle(index, &mut send);
         }
         self.outcome.begin(slab(), time_ms);
         for &(index, seconds, _) in &self.outcomes {
-            self.outcome.put(&DURATION, &[self.running[index].name], seconds);
+            self.outcome.put(&DURATION, &[self.slots[index].name], seconds);
         }
         for &(index, _, success) in &self.outcomes {
-            self.outcome.put(&SUCCESS, &[self.running[index].name], f64::from(u8::from(success)));
+            self.outcome.put(&SUCCESS, &[self.slots[index].name], f64::from(u8::from(success)));
         }
         send(self.outcome.finish());
     }
+
+    /// Takes the returned collectors back into their slots. Those that ran for another tick than `tick` are
+    /// late: what they read is old, and the labels may have changed in the meantime.
+    fn put_back(&mut self, tick: Option<u64>) {
+        for mut running in self.returned.drain(..) {
+            let slot = &mut self.slots[running.index];
+            if Some(running.tick) != tick {
+                let took = slot.started.elapsed().as_secs_f64();
+                log::info!(collector = slot.name, duration_seconds = took; "collector ended after its deadline");
+                running.outcome = None;
+                running.recorder.set_source(source(slot.name, &self.labels));
+            }
+            slot.running = Some(running);
+        }
+    }
+
+    /// Hands on what a collector gave, or notes that it gave nothing.
+    fn settle(&mut self, index: usize, send: &mut impl FnMut(Batch)) {
+        let slot = &mut self.slots[index];
+        let ended = slot.running.as_mut().and_then(|running| Some((running.outcome.take()?, running)));
+        let (seconds, error) = match ended {
+            Some(((took, result), running)) => {
+                self.duplicates += running.recorder.duplicates();
+                send(running.recorder.finish());
+                (took.as_secs_f64(), result.err())
+            }
+            None => (slot.started.elapsed().as_secs_f64(), Some(CollectError::Late)),
+        };
+        self.outcomes.push((index, seconds, error.is_none()));
+        slot.report(error);
+    }
 }
 
-/// A collector that panics loses its tick, not the process.
-fn update_caught(running: &mut Running, tick: &mut Tick) -> Result<(), CollectError> {
-    let Running { collector, recorder, .. } = running;
-    let update = std::panic::AssertUnwindSafe(|| collector.update(tick, recorder));
-    std::panic::catch_unwind(update).unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
-        Err(CollectError::Other(format!("collector panicked: {message}")))
-    })
+/// The source whose batches hold the outcomes.
+const OUTCOME: &str = "outcome";
+
+fn source(name: &str, labels: &[(String, String)]) -> Arc<Source> {
+    Arc::new(Source { name: format!("host/{name}"), labels: labels.to_vec() })
 }
 
 impl Running {
+    /// Reads what the kernel says now. A collector that panics loses its tick, not the process.
+    pub(super) fn update(&mut self, tick: &mut Tick) {
+        let start = Instant::now();
+        let Running { collector, recorder, .. } = self;
+        let update = std::panic::AssertUnwindSafe(|| collector.update(tick, recorder));
+        let result = std::panic::catch_unwind(update).unwrap_or_else(|panic| {
+            let message = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("no message");
+            Err(CollectError::Other(format!("collector panicked: {message}")))
+        });
+        self.outcome = Some((start.elapsed(), result));
+    }
+}
+
+impl Slot {
     fn report(&mut self, error: Option<CollectError>) {
         let Some(error) = error else {
             if self.last_error.take().is_some() {
@@ -169,3 +260,7 @@ impl Running {
         self.last_error = Some(error);
     }
 }
+
+#[cfg(test)]
+#[path = "runner_tests.rs"]
+mod tests;
