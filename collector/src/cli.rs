@@ -36,7 +36,17 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
     Flag::new(
         "web.listen-address",
         FlagDefault::List(&[":9100"]),
-        "Address to listen on for HTTP. May be repeated.",
+        "Address to listen on for HTTP: host:port, or vsock://:port. May be repeated.",
+    ),
+    Flag::new(
+        "web.systemd-socket",
+        FlagDefault::Switch(false),
+        "Listen on the sockets that systemd hands over instead of --web.listen-address.",
+    ),
+    Flag::new(
+        "web.config.file",
+        FlagDefault::Text(""),
+        "File with TLS, users, headers and rate limit, in the format that Prometheus' exporters share.",
     ),
     Flag::new("web.telemetry-path", FlagDefault::Text("/metrics"), "Path under which metrics are served."),
     Flag::new(
@@ -118,6 +128,8 @@ pub struct Options {
     pub storage_max_bytes: u64,
     pub storage_max_age: Duration,
     pub listen: Vec<String>,
+    pub systemd_socket: bool,
+    pub web_config: Option<PathBuf>,
     pub telemetry_path: String,
     pub exporter_metrics: bool,
     pub max_requests: usize,
@@ -306,6 +318,7 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
     if !telemetry_path.starts_with('/') {
         return Err(format!("--web.telemetry-path: {telemetry_path:?} must begin with a slash"));
     }
+    let file = |name: &str| Some(values.text(name)).filter(|path| !path.is_empty()).map(PathBuf::from);
     let at_least_0 =
         |name: &str| u64::try_from(values.int(name)?).map_err(|_| format!("--{name}: must not be negative"));
     let paths = Paths {
@@ -316,12 +329,14 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
     };
     Ok(Options {
         paths,
-        config_file: Some(values.text("config.file")).filter(|path| !path.is_empty()).map(PathBuf::from),
+        config_file: file("config.file"),
         storage_path: values.text("storage.path").into(),
         storage_max_bytes: at_least_0("storage.max-bytes")?,
         storage_max_age: parse_duration(values.text("storage.max-age"))
             .map_err(|error| format!("--storage.max-age: {error}"))?,
         listen: values.list("web.listen-address").iter().map(|&a| a.to_owned()).collect(),
+        systemd_socket: values.switch("web.systemd-socket"),
+        web_config: file("web.config.file"),
         telemetry_path,
         exporter_metrics: !values.switch("web.disable-exporter-metrics"),
         ebpf: resolve_ebpf(&values, log_level)?,

@@ -21,7 +21,7 @@ use crate::model::SeriesTable;
 use crate::reader::{self, PushSchedule, ReaderHandle, Request};
 use crate::ring;
 use crate::self_metrics::{Counters, SelfReader};
-use crate::serve::{self, Parts, Reload, Server};
+use crate::serve::{self, Listen, Parts, Reload, Server};
 use crate::sinks::remote_write::Command;
 use crate::sources::ebpf::EbpfReader;
 use crate::sources::host::HostReader;
@@ -127,14 +127,20 @@ impl<'a> Daemon<'a> {
             ring: ring.clone(),
             counters: counters.clone(),
             reload,
-        });
+            web_config: options.web_config.clone(),
+        })
+        .map_err(StartError::new)?;
         Ok(Daemon { options, config, counters, ring, reader, aggregator, endpoints, server, table, reloads })
     }
 
     async fn serve(mut self) -> Result<(), StartError> {
-        let addresses: Result<Vec<_>, _> =
-            self.options.listen.iter().map(|text| serve::parse_address(text)).collect();
-        serve::serve(&addresses.map_err(StartError::new)?, &self.server).await.map_err(StartError::new)?;
+        let listen = if self.options.systemd_socket {
+            Listen::Systemd
+        } else {
+            let addresses = self.options.listen.iter().map(|text| serve::parse_address(text));
+            Listen::Addresses(addresses.collect::<Result<_, _>>().map_err(StartError::new)?)
+        };
+        serve::serve(&listen, &self.server).await.map_err(StartError::new)?;
         self.endpoints.apply(&self.config).await.map_err(StartError::new)?;
         self.schedule();
         self.load_probes()?;

@@ -22,6 +22,9 @@ pub const MAX_ERROR_BODY: usize = 4096;
 /// Connections to the HTTP server at once; more wait in the kernel's backlog.
 pub const MAX_CONNECTIONS: usize = 512;
 
+/// Requests under way at once over one HTTP/2 connection.
+pub const MAX_HTTP2_STREAMS: u32 = 64;
+
 /// Bytes of a request head that the HTTP server takes.
 pub const MAX_REQUEST_HEAD: usize = 64 * 1024;
 

@@ -16,6 +16,7 @@ pub fn ask(address: &str) -> Result<(), String> {
     let target = match parse_address(address)? {
         Address::Any(port) => format!("127.0.0.1:{port}"),
         Address::Host(host) => host,
+        Address::Vsock(_) => return Err(format!("{address}: a vsock address can't be asked")),
     };
     let fail = |error: std::io::Error| format!("{target}: {error}");
     let mut addresses = target.to_socket_addrs().map_err(fail)?;
@@ -24,8 +25,19 @@ pub fn ask(address: &str) -> Result<(), String> {
     stream.set_read_timeout(Some(TIMEOUT)).map_err(fail)?;
     let request = format!("GET /-/healthy HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(fail)?;
-    let mut answer = String::new();
-    stream.take(4096).read_to_string(&mut answer).map_err(fail)?;
-    let status = answer.lines().next().unwrap_or("no answer");
-    if status.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(format!("{target}: {status}")) }
+    let mut answer = Vec::new();
+    stream.take(4096).read_to_end(&mut answer).map_err(fail)?;
+    if is_alive(&answer) {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&answer);
+    Err(format!("{target}: {}", text.lines().next().unwrap_or("no answer")))
+}
+
+/// Whether the answer tells of a collector that is well. One that wants a password (401), has had too many
+/// requests (429) or speaks TLS alone (an alert, RFC 8446, section 6) is, but does not say so to strangers.
+fn is_alive(answer: &[u8]) -> bool {
+    [&b"HTTP/1.1 200"[..], b"HTTP/1.1 401", b"HTTP/1.1 429", b"\x15\x03"]
+        .iter()
+        .any(|start| answer.starts_with(start))
 }

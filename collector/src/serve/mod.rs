@@ -1,8 +1,13 @@
-//! Inbound HTTP: the page of metrics, health, reload, and a landing page.
+//! Inbound HTTP: the page of metrics, health, reload, and a landing page; with TLS and users where they are asked for.
 
+mod connections;
+mod guard;
 mod listen;
 mod metrics;
 mod routes;
+mod tls;
+mod web_config;
 
-pub use listen::{Address, parse_address, serve};
+pub use connections::{Listen, serve};
+pub use listen::{Address, parse_address};
 pub use routes::{Parts, Reload, Server};

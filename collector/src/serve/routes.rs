@@ -1,5 +1,6 @@
 //! Which path answers what.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode, header};
 use tokio::sync::{mpsc, oneshot};
 
+use super::guard::{self, Guard};
 use super::metrics::Pages;
 use crate::reader;
 use crate::ring;
@@ -28,6 +30,7 @@ pub struct Server {
     pub(super) ring: ring::Sender,
     pub(super) counters: Arc<Counters>,
     pub(super) pages: Pages,
+    guard: Option<Guard>,
     reload: mpsc::Sender<Reload>,
     ready: AtomicBool,
 }
@@ -45,11 +48,15 @@ pub struct Parts {
     pub ring: ring::Sender,
     pub counters: Arc<Counters>,
     pub reload: mpsc::Sender<Reload>,
+    /// The file of `--web.config.file`.
+    pub web_config: Option<PathBuf>,
 }
 
 impl Server {
-    pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Server {
+    /// # Errors
+    /// When the file of `--web.config.file`, or a certificate that it names, is of no use.
+    pub fn new(parts: Parts) -> Result<Arc<Self>, String> {
+        Ok(Arc::new(Server {
             telemetry_path: parts.telemetry_path,
             max_requests: parts.max_requests,
             deadline: parts.deadline,
@@ -57,9 +64,14 @@ impl Server {
             ring: parts.ring,
             counters: parts.counters,
             pages: Pages::new(parts.collectors),
+            guard: parts.web_config.map(Guard::open).transpose()?,
             reload: parts.reload,
             ready: AtomicBool::new(false),
-        })
+        }))
+    }
+
+    pub(super) fn guard(&self) -> Option<&Guard> {
+        self.guard.as_ref()
     }
 
     /// From now on `/-/ready` says so.
@@ -68,9 +80,21 @@ impl Server {
     }
 
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let Some(guard) = &self.guard else { return self.route(&request).await };
+        match guard.admit(request.headers()).await {
+            Ok(config) => {
+                let mut response = self.route(&request).await;
+                guard::add_headers(&config, response.headers_mut());
+                response
+            }
+            Err(refusal) => refusal,
+        }
+    }
+
+    async fn route(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         if path == self.telemetry_path {
-            return self.metrics(&request).await;
+            return self.metrics(request).await;
         }
         match path {
             "/" => landing(&self.telemetry_path),

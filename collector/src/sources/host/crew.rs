@@ -27,6 +27,7 @@ struct Desk {
     tick: u64,
     deadline: Instant,
     waiting: VecDeque<Box<Running>>,
+    #[expect(clippy::vec_box, reason = "they come and go as they are, in their boxes")]
     ended: Vec<Box<Running>>,
     /// Collectors of this tick that have not ended.
     outstanding: usize,

@@ -108,7 +108,8 @@ impl FlagValues {
     /// The text, when it is not a Go duration such as `1.5s`, `250ms` or `1m30s`.
     pub fn duration(&self, name: &str) -> Result<Duration, String> {
         let text = self.text(name);
-        parse_duration(text).ok_or_else(|| format!("--{name}: expected a duration such as 5s, got {text:?}"))
+        parse_go_duration(text)
+            .ok_or_else(|| format!("--{name}: expected a duration such as 5s, got {text:?}"))
     }
 
     /// # Errors
@@ -137,7 +138,7 @@ impl FlagValues {
 }
 
 /// A sum of numbers with units (`h`, `m`, `s`, `ms`, `us`, `ns`), as Go writes durations, without sign.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub fn parse_go_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
@@ -173,10 +174,10 @@ mod tests {
         for (text, duration) in
             [("5s", ms(5000)), ("1m30s", ms(90_000)), ("1.5s", ms(1500)), ("250ms", ms(250)), ("0", ms(0))]
         {
-            assert_eq!(parse_duration(text), duration, "{text}");
+            assert_eq!(parse_go_duration(text), duration, "{text}");
         }
         for wrong in ["", "5", "s", "5x", "-5s", "1e3s", "5 s"] {
-            assert_eq!(parse_duration(wrong), None, "{wrong}");
+            assert_eq!(parse_go_duration(wrong), None, "{wrong}");
         }
     }
 }

@@ -11,7 +11,7 @@ mod runner;
 
 pub use error::CollectError;
 pub use filter::{Filter, OrderedFilter};
-pub use flags::{Flag, FlagDefault, FlagValues};
+pub use flags::{Flag, FlagDefault, FlagValues, parse_go_duration};
 pub use runner::{DEADLINE, HostReader, OUTCOME_FAMILIES, Selection};
 
 use std::path::{Path, PathBuf};

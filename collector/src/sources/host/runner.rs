@@ -66,6 +66,7 @@ pub struct HostReader {
     outcome: Recorder,
     outcomes: Vec<(usize, f64, bool)>,
     /// Collectors on their way back into their slots.
+    #[expect(clippy::vec_box, reason = "they come and go as they are, in their boxes")]
     returned: Vec<Box<Running>>,
     duplicates: u64,
 }
