@@ -55,6 +55,11 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
         "Leave out metrics about the collector itself (promhttp_*, process_*, collector_*).",
     ),
     Flag::new(
+        "web.enable-openmetrics",
+        FlagDefault::Switch(false),
+        "Give OpenMetrics to clients that like it best, as Prometheus does; without it, to those that take nothing else.",
+    ),
+    Flag::new(
         "web.max-requests",
         FlagDefault::Int(crate::limits::MAX_REQUESTS as i64),
         "Scrapes answered at the same time at the most. Use 0 for no limit.",
@@ -134,6 +139,7 @@ pub struct Options {
     pub exporter_metrics: bool,
     pub max_requests: usize,
     pub deadline: Duration,
+    pub open_metrics: bool,
     pub ebpf: EbpfOptions,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
@@ -341,6 +347,7 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
         exporter_metrics: !values.switch("web.disable-exporter-metrics"),
         ebpf: resolve_ebpf(&values, log_level)?,
         max_requests: usize::try_from(at_least_0("web.max-requests")?).unwrap_or(usize::MAX),
+        open_metrics: values.switch("web.enable-openmetrics"),
         deadline: values.duration("collector.deadline")?,
         log_level,
         log_format,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::*;
-use crate::model::{Dynamic, Family, HistogramSnapshot, Recorder, SeriesTable, Source};
+use super::super::*;
+use crate::model::{Dynamic, Family, HistogramSnapshot, Kind, Recorder, SeriesTable, Source};
 
 static CPU: Family = Family::counter("cpu_seconds_total", "Seconds, by\nmode \\.", &["cpu", "mode"]);
 static LOAD: Family = Family::gauge("a_load", "Load.", &[]);
@@ -15,7 +15,7 @@ fn recorder(table: &Arc<SeriesTable>) -> Recorder {
 
 fn page(batches: &[Batch]) -> (String, Conflicts) {
     let mut out = Vec::new();
-    let conflicts = Exposition::default().encode(batches, &mut out);
+    let conflicts = Exposition::default().encode(batches, Format::Text, &[], &mut out);
     (String::from_utf8(out).unwrap(), conflicts)
 }
 
@@ -99,7 +99,7 @@ fn a_kept_layout_shows_new_values_and_changed_shapes_a_new_page() {
             recorder.put(&CPU, &["0", "idle"], value);
         }
         let mut out = Vec::new();
-        exposition.encode(&[recorder.finish()], &mut out);
+        exposition.encode(&[recorder.finish()], Format::Text, &[], &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains(&format!("a_load {value}\n")), "{text}");
         sizes.push(text.len());
