@@ -6,4 +6,5 @@ pub mod identity;
 pub mod memory;
 pub mod mounts;
 pub mod netlink;
+pub mod proc_list;
 pub mod text;

@@ -3,10 +3,14 @@
 //! A new collector is one new file that defines `COLLECTOR`, and one word in the table below. Flags, help,
 //! documentation and `--collector.*` switches follow from it.
 
+mod cpu_columns;
 mod error;
 mod filter;
 mod flags;
+mod nfs_rpc;
+mod number_file;
 mod runner;
+mod tables;
 
 pub use error::CollectError;
 pub use filter::{Filter, OrderedFilter};
@@ -29,28 +33,43 @@ macro_rules! collectors {
 
 collectors! {
     arp,
+    buddyinfo,
+    cgroups,
     conntrack,
     cpu,
     diskstats,
+    drbd,
     entropy,
     filefd,
     filesystem,
+    interrupts,
+    kernel_hung,
+    ksmd,
+    lnstat,
     loadavg,
+    mdadm,
     meminfo,
     netdev,
     netstat,
+    nfs,
+    nfsd,
     os,
     pressure,
     schedstat,
+    slabinfo,
     sockstat,
+    softirqs,
     softnet,
     stat,
+    swap,
     textfile,
     time,
     timex,
     udp_queues,
     uname,
     vmstat,
+    xfrm,
+    zoneinfo,
 }
 
 /// What the table knows of a collector.
