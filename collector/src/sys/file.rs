@@ -59,6 +59,11 @@ impl KeptFile {
         &self.path
     }
 
+    /// Gives the descriptor back: the next read opens the file again.
+    pub fn close(&mut self) {
+        self.file = None;
+    }
+
     /// Reads the whole file as it is now into `buffer`, which is emptied first.
     ///
     /// A descriptor that fails is closed and the path opened once more, so that a file that was replaced, or a

@@ -6,5 +6,6 @@ pub mod identity;
 pub mod memory;
 pub mod mounts;
 pub mod netlink;
+pub mod proc_list;
 pub mod sockets;
 pub mod text;

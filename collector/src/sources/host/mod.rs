@@ -3,11 +3,15 @@
 //! A new collector is one new file that defines `COLLECTOR`, and one word in the table below. Flags, help,
 //! documentation and `--collector.*` switches follow from it.
 
+mod cpu_columns;
 mod crew;
 mod error;
 mod filter;
 mod flags;
+mod nfs_rpc;
+mod number_file;
 mod runner;
+mod tables;
 
 pub use error::CollectError;
 pub use filter::{Filter, OrderedFilter};
@@ -31,28 +35,48 @@ macro_rules! collectors {
 
 collectors! {
     arp,
+    buddyinfo,
+    cgroups,
     conntrack,
     cpu,
     diskstats,
+    drbd,
     entropy,
     filefd,
     filesystem,
+    interrupts,
+    ipvs,
+    kernel_hung,
+    ksmd,
+    lnstat,
     loadavg,
+    mdadm,
     meminfo,
+    mountstats,
     netdev,
     netstat,
+    nfs,
+    nfsd,
     os,
     pressure,
+    processes,
     schedstat,
+    slabinfo,
     sockstat,
+    softirqs,
     softnet,
     stat,
+    swap,
+    sysctl,
     textfile,
     time,
     timex,
     udp_queues,
     uname,
     vmstat,
+    xfrm,
+    zfs,
+    zoneinfo,
 }
 
 /// What the table knows of a collector.
