@@ -6,6 +6,7 @@ pub mod exposition;
 pub mod fixtures;
 pub mod logged;
 pub mod made;
+pub mod netns;
 pub mod process;
 pub mod proto;
 pub mod random;

@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod file;
+pub mod folder;
+pub mod genetlink;
 pub mod identity;
 pub mod memory;
 pub mod mounts;

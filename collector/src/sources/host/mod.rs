@@ -8,6 +8,7 @@ mod crew;
 mod error;
 mod filter;
 mod flags;
+mod links;
 mod nfs_rpc;
 mod number_file;
 mod runner;
@@ -16,6 +17,7 @@ mod tables;
 pub use error::CollectError;
 pub use filter::{Filter, OrderedFilter};
 pub use flags::{Flag, FlagDefault, FlagValues, parse_go_duration};
+pub use links::{Link, Names, SharedLinks};
 pub use runner::{DEADLINE, HostReader, OUTCOME_FAMILIES, Selection};
 
 use std::path::{Path, PathBuf};
@@ -53,6 +55,7 @@ collectors! {
     mdadm,
     meminfo,
     mountstats,
+    netclass,
     netdev,
     netstat,
     nfs,
@@ -110,6 +113,8 @@ pub struct Tick {
     pub scratch: Vec<u8>,
     /// /proc/stat, for which the kernel adds up every interrupt of every CPU.
     pub stat: SharedFile,
+    /// The network interfaces.
+    pub links: SharedLinks,
     /// When the tick ends; what has not ended by then is left out of it.
     deadline: Instant,
 }
@@ -117,12 +122,19 @@ pub struct Tick {
 impl Tick {
     fn new(paths: &Paths) -> Self {
         let stat = SharedFile { file: KeptFile::whole(paths.proc("stat")), text: Vec::new(), is_read: false };
-        Tick { buffer: Vec::new(), scratch: Vec::new(), stat, deadline: Instant::now() + DEADLINE }
+        Tick {
+            buffer: Vec::new(),
+            scratch: Vec::new(),
+            stat,
+            links: SharedLinks::default(),
+            deadline: Instant::now() + DEADLINE,
+        }
     }
 
     /// Starts a tick: what was read in the last one is old.
     fn next(&mut self, deadline: Instant) {
         self.stat.is_read = false;
+        self.links.next();
         self.deadline = deadline;
     }
 
