@@ -70,6 +70,12 @@ fn faults_are_named() {
             &["--ebpf.runqueue.method=guess"],
             "--ebpf.runqueue.method: unrecognized choice \"guess\", try --help",
         ),
+        (&["--path.procfs", "--path.sysfs=/s"], "expected argument for flag '--path.procfs', try --help"),
+        (
+            &["--collector.filesystem.mount-timeout=7d"],
+            "--collector.filesystem.mount-timeout: expected a duration such as 5s, got \"7d\"",
+        ),
+        (&["--", "--collector.cpu"], "unexpected --collector.cpu, try --help"),
         (&["check"], "usage: collector check FILE"),
     ] {
         assert_eq!(run(arguments).unwrap_err(), expected, "{arguments:?}");
@@ -88,7 +94,7 @@ fn arguments_may_come_from_a_file() {
 
 #[test]
 fn help_names_every_flag_that_is_not_hidden() {
-    let text = help();
+    let text = help::help(false);
     for flag in every_flag() {
         assert_eq!(
             text.contains(&format!("--{}", flag.name)) || text.contains(&format!("--[no-]{}", flag.name)),
@@ -98,4 +104,29 @@ fn help_names_every_flag_that_is_not_hidden() {
         );
     }
     assert!(text.contains("--[no-]collector.loadavg"));
+}
+
+/// What is printed instead of a run.
+fn printed(arguments: &[&str]) -> String {
+    match parse(arguments.iter().map(|&a| a.to_owned()).collect()) {
+        Ok(Command::Print(text)) => text,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn texts_instead_of_a_run() {
+    assert_eq!(printed(&["--version"]), format!("collector, version {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(printed(&["-h"]), printed(&["--help"]));
+    let long = printed(&["--help-long"]);
+    assert!(long.contains("--collector.filesystem.mount-timeout"), "hidden flags too");
+    let man = printed(&["--help-man"]);
+    assert!(man.starts_with(".TH collector 1") && man.contains("\\-\\-web.listen\\-address"), "{man}");
+    let flags = printed(&["--completion-bash", "--nope", "--no-collector.cpu"]);
+    assert!(flags.lines().all(|flag| flag.starts_with("--no-collector.cpu")), "{flags}");
+    assert!(flags.lines().any(|flag| flag == "--no-collector.cpu.guest"), "{flags}");
+    assert!(printed(&["--completion-bash"]).lines().count() > 100);
+    for shell in ["bash", "zsh"] {
+        assert!(printed(&[&format!("--completion-script-{shell}")]).contains("--completion-bash"));
+    }
 }
