@@ -281,7 +281,8 @@ impl Parsed {
         let (name, default, value) = match (find_flag(name), negated()) {
             (Some((default @ FlagDefault::Switch(_), _)), _) => (name, default, Some("true".to_owned())),
             (Some((default, alias_of)), _) => {
-                let next = || rest.pop_front_if(|next| !next.starts_with('-') || next.len() == 1);
+                let is_value = |next: &String| !next.starts_with('-') || next.len() == 1;
+                let next = || if rest.front().is_some_and(is_value) { rest.pop_front() } else { None };
                 let value = inline.clone().or_else(next);
                 let value =
                     value.ok_or_else(|| format!("expected argument for flag '--{name}', try --help"))?;

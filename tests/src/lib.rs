@@ -4,6 +4,7 @@ pub mod allocation;
 pub mod certificates;
 pub mod exposition;
 pub mod fixtures;
+pub mod fuse;
 pub mod logged;
 pub mod made;
 pub mod netns;
