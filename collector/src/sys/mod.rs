@@ -8,3 +8,4 @@ pub mod mounts;
 pub mod netlink;
 pub mod proc_list;
 pub mod text;
+pub mod unix_socket;
