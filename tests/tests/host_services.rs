@@ -78,6 +78,9 @@ fn ask_time(change: impl Fn(&mut Vec<u8>) + Send + 'static) -> Exposition {
     exposition
 }
 
+/// Changes an answer.
+type Spoil = fn(&mut Vec<u8>);
+
 #[test]
 fn a_time_server_that_is_sane() {
     let exposition = ask_time(|_| {});
@@ -100,7 +103,7 @@ fn a_time_server_that_is_sane() {
 
 #[test]
 fn a_time_server_that_is_not_sane() {
-    let spoil: [(&str, fn(&mut Vec<u8>)); 6] = [
+    let spoil: [(&str, Spoil); 6] = [
         ("kiss of death", |answer| answer[1] = 0),
         ("not synchronised", |answer| answer[1] = 16),
         ("leap indicator", |answer| answer[0] |= 0b1100_0000),
@@ -120,7 +123,7 @@ fn a_time_server_that_is_not_sane() {
 
 #[test]
 fn a_time_server_that_answers_nonsense() {
-    let spoil: [(&str, fn(&mut Vec<u8>)); 4] = [
+    let spoil: [(&str, Spoil); 4] = [
         ("short", |answer| answer.truncate(47)),
         ("empty", Vec::clear),
         ("of a client", |answer| answer[0] = 0b00_011_011),
@@ -184,7 +187,7 @@ fn supervisord_over_both_kinds_of_sockets() {
         assert!(succeeded(&exposition));
         let of = |family: &str| -> Vec<(String, f64)> {
             let (_, samples) = &exposition[family];
-            samples.iter().map(|(series, value)| (series.to_string(), *value)).collect()
+            samples.iter().map(|(series, value)| (series.clone(), *value)).collect()
         };
         let series = |family: &str, labels: &str| format!("{family}{{{labels}}}");
         let (job, web) = ("group=\"job\",name=\"job\"", "group=\"site\",name=\"web\"");

@@ -13,7 +13,8 @@ use std::time::Duration;
 /// As connect(2); `WouldBlock` when the time is over.
 pub fn connect(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     let path = path.as_os_str().as_bytes();
-    let mut address = libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
+    let mut address =
+        libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
     // A zero ends the path.
     if path.len() >= address.sun_path.len() || path.contains(&0) {
         return Err(io::ErrorKind::InvalidInput.into());

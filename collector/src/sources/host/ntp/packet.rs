@@ -121,7 +121,7 @@ pub(super) fn parse_answer(
 /// Seconds since 1900 and their fraction, which wrap in 2036.
 fn to_ntp(since_1970: Duration) -> u64 {
     let seconds = since_1970.as_secs().wrapping_add(UNIX_EPOCH) << 32;
-    seconds | (u64::from(since_1970.subsec_nanos()) << 32) / 1_000_000_000
+    seconds | ((u64::from(since_1970.subsec_nanos()) << 32) / 1_000_000_000)
 }
 
 /// Time stamps that would be before 1970 are of the era from 2036 on.
