@@ -11,3 +11,4 @@ pub mod netlink;
 pub mod proc_list;
 pub mod sockets;
 pub mod text;
+pub mod unix_socket;

@@ -66,6 +66,15 @@ impl Sysfs {
         let file = |name| KeptFile::whole(array.join("md").join(name));
         Sysfs { raid_disks: file("raid_disks"), degraded: file("degraded") }
     }
+
+    /// While an array is reshaped, the number it had follows in brackets.
+    fn read_raid_disks(&mut self, buffer: &mut Vec<u8>) -> Result<u64, CollectError> {
+        let text = self.raid_disks.read(buffer).map_err(CollectError::absent_is_no_data)?;
+        text::words(text)
+            .next()
+            .and_then(text::parse_u64)
+            .ok_or_else(|| CollectError::malformed(self.raid_disks.path(), 1, "expected a whole number"))
+    }
 }
 
 impl Collector for Mdadm {
@@ -84,7 +93,7 @@ impl Collector for Mdadm {
             }
         }
         for (name, array) in self.arrays.iter_mut() {
-            match read_u64(&mut array.raid_disks, &mut tick.buffer) {
+            match array.read_raid_disks(&mut tick.buffer) {
                 Ok(disks) => out.put(&RAID_DISKS, &[name], disks as f64),
                 // Not an array, or one that goes away: its place is in /proc/mdstat.
                 Err(error) if error.is_no_data() => continue,

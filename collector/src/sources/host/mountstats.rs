@@ -149,15 +149,21 @@ impl Collector for Mountstats {
         self.seen.clear();
         let mut faults = Faults::default();
         // Both files list the mounts in the same order.
-        let mut in_step = text::lines(infos);
+        let mut in_step = text::ended_lines(infos);
         let mut lines = Lines::new(stats);
         while let Some(parsed) = lines.next_mount() {
             let info = in_step.next().unwrap_or_default();
             match parsed {
                 Ok(Some(mount)) => {
                     let is_of = |line: &&[u8]| mountpoint_of(line) == Some(mount.mountpoint.as_bytes());
-                    let info = Some(info).filter(is_of).or_else(|| text::lines(infos).find(is_of));
-                    put_mount(&mount, info.and_then(address_of).unwrap_or_default(), &mut self.seen, out);
+                    match Some(info).filter(is_of).or_else(|| text::ended_lines(infos).find(is_of)) {
+                        Some(info) => put_mount(&mount, address_of(info), &mut self.seen, out),
+                        // It came between the two reads, or the file is torn.
+                        None => faults.note(|| {
+                            let path = self.info.path().display();
+                            CollectError::Other(format!("{path}: no line for {}", mount.mountpoint))
+                        }),
+                    }
                 }
                 Ok(None) => {}
                 Err(expected) => {
@@ -174,10 +180,11 @@ fn mountpoint_of(line: &[u8]) -> Option<&[u8]> {
     text::words(line).nth(4)
 }
 
-/// The option `addr` of the server, at the end of a line of mountinfo.
-fn address_of(line: &[u8]) -> Option<&str> {
-    let options = text::words(line).last()?;
-    text::as_str(options.split(|&b| b == b',').find_map(|option| option.strip_prefix(b"addr="))?)
+/// The option `addr` of the server, at the end of a line of mountinfo; empty if there is none.
+fn address_of(line: &[u8]) -> &str {
+    let options = text::words(line).last().unwrap_or_default();
+    let address = options.split(|&b| b == b',').find_map(|option| option.strip_prefix(b"addr="));
+    address.and_then(text::as_str).unwrap_or_default()
 }
 
 fn put_mount(mount: &Mount<'_>, address: &str, seen: &mut Vec<Seen>, out: &mut Recorder) {

@@ -173,7 +173,7 @@ impl Walk {
                     continue;
                 }
                 let path = SubPath::new(&[entry.name, b"/stat"]);
-                let Some(stat) = read_stat(proc, &path, &mut *self.stat, &self.path)? else { continue };
+                let Some(stat) = read_stat(proc, &path, &mut self.stat, &self.path)? else { continue };
                 each(stat);
                 if !self.has_tasks {
                     continue;

@@ -36,7 +36,8 @@ impl Backends {
         Backends { wanted, groups: Vec::new(), by_words: HashMap::new(), seen: 0 }
     }
 
-    /// Takes in the file of this tick. Error: the first line that is not as it should be; the others are taken.
+    /// Takes in the file of this tick. Error: the first line that is not as it should be. The others are taken, unless
+    /// servers are added up: a sum that lacks one would be wrong.
     pub(super) fn refresh(&mut self, text: &[u8], key: &mut Vec<u8>) -> Result<(), (usize, &'static str)> {
         if self.by_words.len() > self.seen {
             // Servers have gone: what is kept is made anew, in the order of the file.
@@ -69,6 +70,9 @@ impl Backends {
                 }
                 protocol => service = second.map(|address| (protocol, address)),
             }
+        }
+        if result.is_err() && self.wanted.contains(&false) {
+            self.groups.iter_mut().for_each(|group| group.is_seen = false);
         }
         result
     }
@@ -208,6 +212,9 @@ mod tests {
             let mut backends = Backends::new([true; 6]);
             assert_eq!(backends.refresh(text.as_bytes(), &mut key).unwrap_err().0, line, "{bad}");
             assert_eq!(given(&backends).len(), 3);
+            let mut by_protocol = Backends::new([false, false, false, false, true, false]);
+            assert!(by_protocol.refresh(text.as_bytes(), &mut key).is_err());
+            assert_eq!(given(&by_protocol), [], "a sum that lacks a server");
         }
     }
 
