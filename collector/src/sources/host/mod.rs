@@ -6,6 +6,7 @@
 mod crew;
 mod error;
 mod filter;
+mod fixture;
 mod flags;
 mod links;
 mod runner;
@@ -44,8 +45,10 @@ collectors! {
     netclass,
     netdev,
     netstat,
+    network_route,
     os,
     pressure,
+    qdisc,
     schedstat,
     sockstat,
     softnet,
@@ -56,6 +59,7 @@ collectors! {
     udp_queues,
     uname,
     vmstat,
+    wifi,
 }
 
 /// What the table knows of a collector.
