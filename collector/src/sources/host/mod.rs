@@ -7,6 +7,7 @@ mod cpu_columns;
 mod crew;
 mod error;
 mod filter;
+mod fixture;
 mod flags;
 mod links;
 mod nfs_rpc;
@@ -58,12 +59,14 @@ collectors! {
     netclass,
     netdev,
     netstat,
+    network_route,
     nfs,
     nfsd,
     ntp,
     os,
     pressure,
     processes,
+    qdisc,
     runit,
     schedstat,
     slabinfo,
@@ -80,6 +83,7 @@ collectors! {
     udp_queues,
     uname,
     vmstat,
+    wifi,
     xfrm,
     zfs,
     zoneinfo,
