@@ -5,6 +5,7 @@
 
 mod cpu_columns;
 mod crew;
+mod dbus;
 mod error;
 mod filter;
 mod fixture;
@@ -53,6 +54,7 @@ collectors! {
     ksmd,
     lnstat,
     loadavg,
+    logind,
     mdadm,
     meminfo,
     mountstats,
@@ -77,6 +79,7 @@ collectors! {
     supervisord,
     swap,
     sysctl,
+    systemd,
     textfile,
     time,
     timex,
