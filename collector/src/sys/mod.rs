@@ -1,6 +1,7 @@
 //! The only home of libc and of `unsafe` (with the ring and the eBPF maps): kept-open files, clocks, system calls.
 
 pub mod clock;
+pub mod ethtool;
 pub mod file;
 pub mod folder;
 pub mod genetlink;
@@ -8,4 +9,5 @@ pub mod identity;
 pub mod memory;
 pub mod mounts;
 pub mod netlink;
+pub mod tcp_sockets;
 pub mod text;

@@ -53,7 +53,10 @@ fn a_station_gives_its_largest_numbers() {
     let station = parse_station(Attributes::nested(&message)).unwrap();
     assert_eq!(station.address, [1, 2, 3, 4, 5, 6]);
     assert_eq!((station.received_bytes, station.transmitted_bytes), ((5u64 << 32) as f64, 8.0));
-    assert_eq!((station.signal, station.inactive_seconds, station.connected_seconds), (-52.0, 2.0 + 0.345, 60.0));
+    assert_eq!(
+        (station.signal, station.inactive_seconds, station.connected_seconds),
+        (-52.0, 2.0 + 0.345, 60.0)
+    );
     assert_eq!((station.receive_bits, station.transmit_bits), (7e9, 0.0));
     assert_eq!(station.beacon_loss, 0.0, "a number cut short");
     assert_eq!(parse_station(Attributes::nested(&attributes(&[(ATTR_MAC, &[0; 6])]))), None);
