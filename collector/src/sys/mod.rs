@@ -9,5 +9,6 @@ pub mod identity;
 pub mod memory;
 pub mod mounts;
 pub mod netlink;
+pub mod perf;
 pub mod tcp_sockets;
 pub mod text;

@@ -48,6 +48,7 @@ collectors! {
     netstat,
     network_route,
     os,
+    perf,
     pressure,
     qdisc,
     schedstat,
