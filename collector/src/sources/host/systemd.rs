@@ -248,7 +248,7 @@ impl Systemd {
         let calls =
             asked.iter().map(|(unit, question)| Call::property(SERVICE, &unit.path, &question.property));
         bus.call_all(tick.time_left(), calls, |number, answer| {
-            values[number] = value_of(asked[number], &answer)
+            values[number] = value_of(asked[number], &answer);
         })?;
         for ((unit, question), value) in asked.iter().zip(values) {
             if let Some(value) = value {
