@@ -7,4 +7,5 @@ pub mod memory;
 pub mod mounts;
 pub mod netlink;
 pub mod sockets;
+pub mod sysfs;
 pub mod text;

@@ -4,6 +4,7 @@
 //! documentation and `--collector.*` switches follow from it.
 
 mod crew;
+mod devices;
 mod error;
 mod filter;
 mod flags;
@@ -31,28 +32,45 @@ macro_rules! collectors {
 
 collectors! {
     arp,
+    bonding,
     conntrack,
     cpu,
+    cpu_vulnerabilities,
+    cpufreq,
     diskstats,
+    dmi,
+    dmmultipath,
+    drm,
+    edac,
     entropy,
+    fibrechannel,
     filefd,
     filesystem,
+    infiniband,
     loadavg,
     meminfo,
+    meminfo_numa,
     netdev,
     netstat,
+    nvme,
+    nvmesubsystem,
     os,
+    powersupplyclass,
     pressure,
+    rapl,
     schedstat,
     sockstat,
     softnet,
     stat,
+    tapestats,
     textfile,
+    thermal_zone,
     time,
     timex,
     udp_queues,
     uname,
     vmstat,
+    watchdog,
 }
 
 /// What the table knows of a collector.
