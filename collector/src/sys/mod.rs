@@ -1,5 +1,6 @@
 //! The only home of libc and of `unsafe` (with the ring and the eBPF maps): kept-open files, clocks, system calls.
 
+pub mod btrfs;
 pub mod clock;
 pub mod file;
 pub mod identity;

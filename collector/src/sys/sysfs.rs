@@ -193,15 +193,33 @@ impl Attribute {
     /// # Errors
     /// With the path, when it can't be opened or read: see [`Refusal`].
     pub fn read<'b>(&mut self, buffer: &'b mut Vec<u8>) -> Result<Option<&'b [u8]>, ReadError> {
+        Ok(self.fill(buffer)?.then_some(buffer.trim_ascii()))
+    }
+
+    /// As [`Attribute::read`], but only the ends of lines at both ends are left away.
+    ///
+    /// # Errors
+    /// As [`Attribute::read`].
+    pub fn read_line<'b>(&mut self, buffer: &'b mut Vec<u8>) -> Result<Option<&'b [u8]>, ReadError> {
+        if !self.fill(buffer)? {
+            return Ok(None);
+        }
+        let start = buffer.iter().position(|&byte| byte != b'\n').unwrap_or(buffer.len());
+        let end = buffer.iter().rposition(|&byte| byte != b'\n').map_or(start, |last| last + 1);
+        Ok(Some(&buffer[start..end]))
+    }
+
+    /// Whether it is there, and so in `buffer`.
+    fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<bool, ReadError> {
         if let State::Absent(reads) = &mut self.state
             && *reads > 0
         {
             *reads -= 1;
-            return Ok(None);
+            return Ok(false);
         }
         if let State::Open(file) = &self.state {
             match read_from_start(file, buffer, usize::MAX) {
-                Ok(()) => return Ok(Some(buffer.trim_ascii())),
+                Ok(()) => return Ok(true),
                 // So it is when the device is gone, and with some drivers while it is there.
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => self.close(),
                 Err(source) => return Err(self.fail(source)),
@@ -211,7 +229,7 @@ impl Attribute {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.state = State::Absent(LOOK_AGAIN);
-                return Ok(None);
+                return Ok(false);
             }
             Err(source) => return Err(self.fail(source)),
         };
@@ -223,7 +241,7 @@ impl Attribute {
             KEPT.fetch_sub(1, Ordering::Relaxed);
         }
         match result {
-            Ok(()) => Ok(Some(buffer.trim_ascii())),
+            Ok(()) => Ok(true),
             Err(source) => Err(self.fail(source)),
         }
     }
@@ -369,6 +387,10 @@ mod tests {
         assert_eq!(attribute.read(&mut buffer).unwrap(), Some(&b"31000"[..]));
         std::fs::write(&path, "5\n").unwrap();
         assert_eq!(attribute.read(&mut buffer).unwrap(), Some(&b"5"[..]));
+        std::fs::write(&path, "\n CPU \n\n").unwrap();
+        assert_eq!(attribute.read_line(&mut buffer).unwrap(), Some(&b" CPU "[..]));
+        std::fs::write(&path, "\n").unwrap();
+        assert_eq!(attribute.read_line(&mut buffer).unwrap(), Some(&b""[..]));
     }
 
     #[test]

@@ -222,6 +222,8 @@ pub(super) struct Label {
     /// Read until it was found once: it stays as long as its device does.
     is_fixed: bool,
     is_found: bool,
+    /// Blanks at its ends are part of it.
+    is_line: bool,
     raw: Vec<u8>,
     text: String,
 }
@@ -238,7 +240,12 @@ impl Label {
 
     pub(super) fn new(path: impl Into<PathBuf>, is_fixed: bool) -> Self {
         let attribute = Attribute::new(path);
-        Label { attribute, is_fixed, is_found: false, raw: Vec::new(), text: String::new() }
+        Label { attribute, is_fixed, is_found: false, is_line: false, raw: Vec::new(), text: String::new() }
+    }
+
+    /// A line that never changes, of which nothing but its end is left away.
+    pub(super) fn line(path: impl Into<PathBuf>) -> Self {
+        Label { is_line: true, ..Label::new(path, true) }
     }
 
     /// The text as it is now; `None` where the attribute is absent.
@@ -246,7 +253,10 @@ impl Label {
         if self.is_fixed && self.is_found {
             return Ok(Some(&self.text));
         }
-        let result = self.attribute.read(&mut tick.buffer);
+        let result = match self.is_line {
+            true => self.attribute.read_line(&mut tick.buffer),
+            false => self.attribute.read(&mut tick.buffer),
+        };
         self.is_found = matches!(result, Ok(Some(_)));
         let raw = result.as_ref().ok().copied().flatten().unwrap_or_default();
         if self.raw != raw {

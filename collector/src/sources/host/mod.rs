@@ -32,7 +32,10 @@ macro_rules! collectors {
 
 collectors! {
     arp,
+    bcache,
+    bcachefs,
     bonding,
+    btrfs,
     conntrack,
     cpu,
     cpu_vulnerabilities,
@@ -46,6 +49,7 @@ collectors! {
     fibrechannel,
     filefd,
     filesystem,
+    hwmon,
     infiniband,
     loadavg,
     meminfo,
@@ -55,10 +59,12 @@ collectors! {
     nvme,
     nvmesubsystem,
     os,
+    pcidevice,
     powersupplyclass,
     pressure,
     rapl,
     schedstat,
+    selinux,
     sockstat,
     softnet,
     stat,
@@ -71,6 +77,7 @@ collectors! {
     uname,
     vmstat,
     watchdog,
+    xfs,
 }
 
 /// What the table knows of a collector.
