@@ -48,14 +48,14 @@ impl Collector for Meminfo {
     }
 }
 
-struct Field<'a> {
-    name: &'a str,
-    value: f64,
+pub(super) struct Field<'a> {
+    pub(super) name: &'a str,
+    pub(super) value: f64,
     in_bytes: bool,
 }
 
 /// One line: `MemTotal:   16042172 kB`, or `HugePages_Total:   0`.
-fn parse_line(line: &[u8]) -> Option<Field<'_>> {
+pub(super) fn parse_line(line: &[u8]) -> Option<Field<'_>> {
     let mut words = text::words(line);
     let name = text::as_str(words.next()?)?.strip_suffix(':')?;
     #[expect(clippy::cast_precision_loss, reason = "a double is what the protocol has")]
@@ -65,7 +65,7 @@ fn parse_line(line: &[u8]) -> Option<Field<'_>> {
 }
 
 /// `Active(anon)` -> `Active`, `_`, `anon`.
-fn metric_name(field: &str) -> [&str; 3] {
+pub(super) fn metric_name(field: &str) -> [&str; 3] {
     match field.split_once('(') {
         Some((name, part)) => [name, "_", part.trim_end_matches(')')],
         None => [field, "", ""],
