@@ -93,6 +93,9 @@ impl Listing {
         );
         self.names.sort_unstable();
         self.is_known = true;
+        // Room for the next look, which may come when nothing else needs memory.
+        self.before.clear();
+        self.before.reserve(self.raw.capacity());
         Ok(true)
     }
 
@@ -227,7 +230,7 @@ impl Attribute {
         }
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 self.state = State::Absent(LOOK_AGAIN);
                 return Ok(false);
             }
