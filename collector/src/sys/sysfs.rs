@@ -397,6 +397,30 @@ mod tests {
     }
 
     #[test]
+    fn descriptors_above_the_bound_are_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("value");
+        std::fs::write(&path, "1").unwrap();
+        let mut attributes: Vec<Attribute> = (0..most_kept() + 10).map(|_| Attribute::new(&path)).collect();
+        let mut buffer = Vec::new();
+        for attribute in &mut attributes {
+            assert_eq!(attribute.read(&mut buffer).unwrap(), Some(&b"1"[..]));
+        }
+        assert!(
+            attributes.iter().filter(|attribute| matches!(attribute.state, State::Open(_))).count()
+                <= most_kept()
+        );
+        std::fs::write(&path, "2").unwrap();
+        for attribute in &mut attributes {
+            assert_eq!(attribute.read(&mut buffer).unwrap(), Some(&b"2"[..]));
+        }
+        attributes.truncate(1);
+        let mut another = Attribute::new(&path);
+        another.read(&mut buffer).unwrap();
+        assert!(matches!(another.state, State::Open(_)), "there is room again");
+    }
+
+    #[test]
     fn an_error_is_told_by_what_the_driver_means() {
         let of = |number| Refusal::of(&io::Error::from_raw_os_error(number));
         assert_eq!(of(libc::ENODATA), Refusal::NoData);
