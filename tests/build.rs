@@ -1,7 +1,11 @@
-//! Generates the remote-write messages from the published .proto files, without a protoc on the machine.
+//! Generates the messages of remote write and of the protobuf exposition from the published .proto files, without a protoc on the machine.
 
 fn main() {
-    let files = ["proto/remote.proto", "proto/io/prometheus/write/v2/types.proto"];
+    let files = [
+        "proto/remote.proto",
+        "proto/io/prometheus/write/v2/types.proto",
+        "proto/io/prometheus/client/metrics.proto",
+    ];
     for file in files.iter().chain(&["proto/types.proto"]) {
         println!("cargo::rerun-if-changed={file}");
     }

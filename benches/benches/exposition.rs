@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use collector::encode::exposition::Exposition;
+use collector::encode::exposition::{Exposition, Format};
 use collector_benches::page;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -19,7 +19,7 @@ fn bench(criterion: &mut Criterion) {
         bencher.iter(|| {
             at = (at + 1) % ticks.len();
             out.clear();
-            exposition.encode(&ticks[at], &mut out);
+            exposition.encode(&ticks[at], Format::Text, &[], &mut out);
             black_box(out.len())
         });
     });
@@ -27,7 +27,7 @@ fn bench(criterion: &mut Criterion) {
         bencher.iter(|| {
             at = (at + 1) % ticks.len();
             out.clear();
-            Exposition::default().encode(&ticks[at], &mut out);
+            Exposition::default().encode(&ticks[at], Format::Text, &[], &mut out);
             black_box(out.len())
         });
     });

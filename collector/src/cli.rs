@@ -1,6 +1,10 @@
 //! The command line as node_exporter's users type it: the rules of its flag parser, the program's own flags in
 //! one table, and those of the collectors from theirs.
 
+mod help;
+
+pub use help::usage;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +14,7 @@ use log::LevelFilter;
 use crate::config::parse_duration;
 use crate::logging::LogFormat;
 use crate::sources::ebpf::{CgroupChoice, EbpfOptions, Method};
-use crate::sources::host::{COLLECTORS, Flag, FlagDefault, FlagValues, Paths};
+use crate::sources::host::{COLLECTORS, Flag, FlagDefault, FlagValues, Paths, parse_go_duration};
 
 /// Arguments after `@file` expansion; more are refused.
 const MAX_ARGUMENTS: usize = 10_000;
@@ -30,7 +34,7 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
     ),
     Flag::new(
         "storage.max-age",
-        FlagDefault::Duration("7d"),
+        FlagDefault::Text("7d"),
         "Age above which the oldest part of the batch log is dropped.",
     ),
     Flag::new(
@@ -53,6 +57,11 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
         "web.disable-exporter-metrics",
         FlagDefault::Switch(false),
         "Leave out metrics about the collector itself (promhttp_*, process_*, collector_*).",
+    ),
+    Flag::new(
+        "web.enable-openmetrics",
+        FlagDefault::Switch(false),
+        "Give OpenMetrics to clients that like it best, as Prometheus does; without it, to those that take nothing else.",
     ),
     Flag::new(
         "web.max-requests",
@@ -134,6 +143,7 @@ pub struct Options {
     pub exporter_metrics: bool,
     pub max_requests: usize,
     pub deadline: Duration,
+    pub open_metrics: bool,
     pub ebpf: EbpfOptions,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
@@ -171,11 +181,8 @@ pub fn parse(arguments: Vec<String>) -> Result<Command, String> {
         _ => {}
     }
     let parsed = parse_flags(arguments)?;
-    if parsed.help {
-        return Ok(Command::Print(help()));
-    }
-    if parsed.version {
-        return Ok(Command::Print(format!("collector, version {}\n", env!("CARGO_PKG_VERSION"))));
+    if let Some(print) = parsed.print {
+        return Ok(Command::Print(print(&parsed.rest)));
     }
     resolve(parsed).map(|options| Command::Run(Box::new(options)))
 }
@@ -204,8 +211,9 @@ fn expand_files(arguments: Vec<String>) -> Result<VecDeque<String>, String> {
 struct Parsed {
     values: FlagValues,
     warnings: Vec<String>,
-    help: bool,
-    version: bool,
+    /// What is asked for instead of a run, and the words after it.
+    print: Option<help::Print>,
+    rest: Vec<String>,
 }
 
 fn every_flag() -> impl Iterator<Item = &'static Flag> {
@@ -225,12 +233,17 @@ fn parse_flags(mut arguments: VecDeque<String>) -> Result<Parsed, String> {
     let mut parsed = Parsed::default();
     every_flag().for_each(|flag| parsed.values.declare(flag));
     while let Some(argument) = arguments.pop_front() {
-        let Some(long) = argument.strip_prefix("--") else {
+        let Some(long) = argument.strip_prefix("--").filter(|long| !long.is_empty()) else {
             if argument == "-h" {
-                parsed.help = true;
+                parsed.print = Some(help::HELP);
                 continue;
             }
             return Err(match argument.strip_prefix('-') {
+                // What follows two dashes is no flag any more, and nothing else is taken.
+                Some("-") => match arguments.pop_front() {
+                    Some(next) => format!("unexpected {next}, try --help"),
+                    None => return Ok(parsed),
+                },
                 Some(short) => format!("unknown short flag '-{short}', try --help"),
                 None => format!("unexpected {argument}, try --help"),
             });
@@ -239,11 +252,15 @@ fn parse_flags(mut arguments: VecDeque<String>) -> Result<Parsed, String> {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (long, None),
         };
-        match name {
-            "help" => parsed.help = true,
-            "version" => parsed.version = true,
-            _ => parsed.take(name, inline, &mut arguments)?,
+        if let Some(print) = help::printed_by(name) {
+            // The first counts; completion is asked with the words typed so far, which need not make sense.
+            parsed.print.get_or_insert(print);
+            if name == "completion-bash" {
+                parsed.rest.extend(arguments.drain(..));
+            }
+            continue;
         }
+        parsed.take(name, inline, &mut arguments)?;
     }
     Ok(parsed)
 }
@@ -264,7 +281,9 @@ impl Parsed {
         let (name, default, value) = match (find_flag(name), negated()) {
             (Some((default @ FlagDefault::Switch(_), _)), _) => (name, default, Some("true".to_owned())),
             (Some((default, alias_of)), _) => {
-                let value = inline.clone().or_else(|| rest.pop_front());
+                let is_value = |next: &String| !next.starts_with('-') || next.len() == 1;
+                let next = || if rest.front().is_some_and(is_value) { rest.pop_front() } else { None };
+                let value = inline.clone().or_else(next);
                 let value =
                     value.ok_or_else(|| format!("expected argument for flag '--{name}', try --help"))?;
                 return self.give_value(name, alias_of, default, value);
@@ -295,7 +314,14 @@ impl Parsed {
         if !matches!(default, FlagDefault::List(_)) && self.values.is_given(target) {
             return Err(format!("flag '{target}' cannot be repeated, try --help"));
         }
-        self.values.give(target, value);
+        let wrong = |what: &str| Err(format!("--{name}: expected {what}, got {value:?}"));
+        match default {
+            FlagDefault::Int(_) if value.parse::<i64>().is_err() => return wrong("integer"),
+            FlagDefault::Duration(_) if parse_go_duration(&value).is_none() => {
+                return wrong("a duration such as 5s");
+            }
+            _ => self.values.give(target, value),
+        }
         Ok(())
     }
 }
@@ -341,6 +367,7 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
         exporter_metrics: !values.switch("web.disable-exporter-metrics"),
         ebpf: resolve_ebpf(&values, log_level)?,
         max_requests: usize::try_from(at_least_0("web.max-requests")?).unwrap_or(usize::MAX),
+        open_metrics: values.switch("web.enable-openmetrics"),
         deadline: values.duration("collector.deadline")?,
         log_level,
         log_format,
@@ -375,37 +402,5 @@ fn resolve_ebpf(values: &FlagValues, log_level: LevelFilter) -> Result<EbpfOptio
     })
 }
 
-/// The text of `--help`, from the tables.
-pub fn help() -> String {
-    let mut text = String::from(
-        "usage: collector [<flags>]\n       collector check FILE\n       collector health [--web.listen-address=...]\n\nFlags:\n",
-    );
-    let mut row = |left: &str, help: &str| text.push_str(&format!("  {left:<44}  {help}\n"));
-    row("-h, --help", "Show this text.");
-    row("--version", "Show the version.");
-    for flag in every_flag().filter(|flag| !flag.hidden) {
-        row(&usage(flag), flag.help);
-    }
-    for collector in COLLECTORS {
-        let on = if collector.default_enabled { "on" } else { "off" };
-        row(
-            &format!("--[no-]collector.{}", collector.name),
-            &format!("Switch the {} collector (default: {on}).", collector.name),
-        );
-    }
-    text
-}
-
-/// `--name=default` as `--help` and the reference show it.
-pub fn usage(flag: &Flag) -> String {
-    match flag.default {
-        FlagDefault::Switch(_) => format!("--[no-]{}", flag.name),
-        FlagDefault::Text(text) | FlagDefault::Duration(text) => format!("--{}={text:?}", flag.name),
-        FlagDefault::Int(number) => format!("--{}={number}", flag.name),
-        FlagDefault::List(values) => format!("--{}={} ...", flag.name, values.join(",")),
-    }
-}
-
 #[cfg(test)]
-#[path = "cli_tests.rs"]
 mod tests;

@@ -122,6 +122,7 @@ impl<'a> Daemon<'a> {
             telemetry_path: options.telemetry_path.clone(),
             max_requests: options.max_requests,
             deadline: options.deadline,
+            open_metrics: options.open_metrics,
             collectors: names,
             reader: reader.requests(),
             ring: ring.clone(),

@@ -1,10 +1,14 @@
 //! Support for the end-to-end tests.
 
 pub mod allocation;
+pub mod bus;
+pub mod certificates;
 pub mod exposition;
 pub mod fixtures;
+pub mod fuse;
 pub mod logged;
 pub mod made;
+pub mod netns;
 pub mod process;
 pub mod proto;
 pub mod random;

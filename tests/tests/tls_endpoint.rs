@@ -1,9 +1,9 @@
 //! Endpoints behind TLS: nginx with certificates of the test's own, in front of the tests' receiver.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
+use collector_tests::certificates::Certificates;
 use collector_tests::process::{Collector, Process, free_port, wait_for};
 use collector_tests::receiver::{Point, Receiver};
 use collector_tests::skip::program_or_skip;
@@ -13,51 +13,20 @@ const LONG: Duration = Duration::from_secs(30);
 /// The name in the server's certificate; the URLs say 127.0.0.1, which is not in it.
 const NAME: &str = "receiver.test";
 
-const EXTENSIONS: &str = "[req]\ndistinguished_name = subject\n[subject]\n\
-    [ca]\nbasicConstraints = critical, CA:TRUE\nkeyUsage = keyCertSign\n\
-    [server]\nbasicConstraints = critical, CA:FALSE\nextendedKeyUsage = serverAuth\n\
-    subjectAltName = DNS:receiver.test\n\
-    [client]\nbasicConstraints = critical, CA:FALSE\nextendedKeyUsage = clientAuth\n";
-
 /// The programs, and a folder with what they made.
 struct Setup {
-    folder: tempfile::TempDir,
+    certificates: Certificates,
     nginx: PathBuf,
-    openssl: PathBuf,
 }
 
 impl Setup {
-    /// `ca.pem` signed `server.pem` and `client.pem`; `other.pem` is an authority that signed nothing.
     fn new(name: &str) -> Option<Self> {
         let nginx = program_or_skip(name, &["nginx"])?;
-        let openssl = program_or_skip(name, &["openssl"])?;
-        let setup = Setup { folder: tempfile::tempdir().unwrap(), nginx, openssl };
-        std::fs::write(setup.path().join("openssl.cnf"), EXTENSIONS).unwrap();
-        setup.certificate("ca", "ca", None);
-        setup.certificate("other", "ca", None);
-        setup.certificate("server", "server", Some("ca"));
-        setup.certificate("client", "client", Some("ca"));
-        Some(setup)
+        Some(Setup { certificates: Certificates::new(name)?, nginx })
     }
 
     fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// What openssl prints.
-    fn openssl(&self, arguments: &str) -> String {
-        let mut command = Command::new(&self.openssl);
-        let run = command.args(arguments.split_whitespace()).current_dir(self.path()).output().unwrap();
-        assert!(run.status.success(), "{arguments}: {}", String::from_utf8_lossy(&run.stderr));
-        String::from_utf8(run.stdout).unwrap()
-    }
-
-    fn certificate(&self, name: &str, extensions: &str, by: Option<&str>) {
-        let by = by.map_or(String::new(), |by| format!("-CA {by}.pem -CAkey {by}.key"));
-        self.openssl(&format!(
-            "req -x509 -config openssl.cnf -extensions {extensions} -newkey ec -pkeyopt ec_paramgen_curve:P-256 \
-             -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem {by}"
-        ));
+        self.certificates.path()
     }
 
     /// An nginx that hands on to the receiver, in a folder of its own.
@@ -227,7 +196,7 @@ fn a_client_certificate_is_shown_where_one_is_configured() {
 #[test]
 fn a_password_is_checked_by_the_far_side() {
     let Some(setup) = Setup::new("a_password_is_checked_by_the_far_side") else { return };
-    let hash = setup.openssl("passwd -apr1 right");
+    let hash = setup.certificates.openssl("passwd -apr1 right");
     std::fs::write(setup.path().join("htpasswd"), format!("me:{hash}")).unwrap();
     let asking = format!("auth_basic x;\nauth_basic_user_file {}/htpasswd;", setup.path().display());
     let (known, unknown) = (Receiver::start(), Receiver::start());

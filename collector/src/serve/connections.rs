@@ -9,6 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
+use super::guard::Guard;
 use super::listen::{Address, Connection, Listener};
 use super::routes::Server;
 use crate::limits::{MAX_CONNECTIONS, MAX_HTTP2_STREAMS, MAX_REQUEST_HEAD};
@@ -48,7 +49,7 @@ pub async fn serve(listen: &Listen, server: &Arc<Server>) -> std::io::Result<()>
     for listener in listeners {
         let address = listener.address();
         log::info!(address = address.as_str(); "Listening on");
-        let tls = server.guard().map_or(Ok(None), |guard| guard.tls()).map_err(std::io::Error::other)?;
+        let tls = server.guard().map_or(Ok(None), Guard::tls).map_err(std::io::Error::other)?;
         let http2 = tls.as_ref().is_some_and(|tls| tls.alpn_protocols.len() > 1);
         let state = if tls.is_some() { "TLS is enabled." } else { "TLS is disabled." };
         log::info!(http2, address = address.as_str(); "{state}");
@@ -89,7 +90,7 @@ async fn converse(
         return http1(stream, server).await;
     }
     // Read anew for each handshake: a renewed certificate counts at once, a bad one lets nobody in.
-    let tls = server.guard().map_or(Ok(None), |guard| guard.tls());
+    let tls = server.guard().map_or(Ok(None), Guard::tls);
     let config = match tls {
         Ok(Some(config)) => config,
         Ok(None) => {

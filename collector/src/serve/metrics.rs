@@ -1,4 +1,4 @@
-//! `/metrics`: filters as node_exporter has them, one gather, one page, gzip where it is asked for.
+//! `/metrics`: filters as node_exporter has them, one gather, one page, in the format and coding that is asked for.
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -10,12 +10,11 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
+use super::negotiate::{self, Coding};
 use super::routes::{Server, text};
-use crate::encode::exposition::{Conflicts, Exposition};
+use crate::encode::exposition::{Conflicts, Exposition, Format};
 use crate::reader::{self, Gathered, Wanted};
 use crate::self_metrics::Cell;
-
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
 
 /// Says how many seconds the scraper waits for the page.
 const SCRAPE_TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
@@ -33,8 +32,9 @@ impl Pages {
         Pages { exposition: Mutex::default(), enabled }
     }
 
-    fn encode(&self, gathered: &Gathered, out: &mut Vec<u8>) -> Conflicts {
-        self.exposition.lock().unwrap_or_else(PoisonError::into_inner).encode(&gathered.batches, out)
+    fn encode(&self, gathered: &Gathered, format: Format, only: &[String], out: &mut Vec<u8>) -> Conflicts {
+        let mut exposition = self.exposition.lock().unwrap_or_else(PoisonError::into_inner);
+        exposition.encode(&gathered.batches, format, only, out)
     }
 }
 
@@ -57,7 +57,8 @@ impl Server {
                 format!("Limit of concurrent requests reached ({}), try again later.\n", self.max_requests);
             return text(StatusCode::SERVICE_UNAVAILABLE, &body);
         }
-        let wanted = match self.pages.wanted(request.uri().query().unwrap_or_default()) {
+        let query = request.uri().query().unwrap_or_default();
+        let wanted = match self.pages.wanted(query) {
             Ok(wanted) => wanted,
             Err(message) => return text(StatusCode::BAD_REQUEST, &message),
         };
@@ -73,12 +74,14 @@ impl Server {
             return text(StatusCode::SERVICE_UNAVAILABLE, "The host is not being read, try again later.\n");
         };
         self.counters.http_ok.add(1);
-        self.page(gathered, request.headers())
+        self.page(gathered, &family_names(query), request.headers())
     }
 
-    fn page(&self, gathered: Gathered, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    /// The page; `only` the families of these names, or all.
+    fn page(&self, gathered: Gathered, only: &[String], headers: &HeaderMap) -> Response<Full<Bytes>> {
         let mut body = Vec::new();
-        let conflicts = self.pages.encode(&gathered, &mut body);
+        let format = negotiate::format(headers, self.open_metrics);
+        let conflicts = self.pages.encode(&gathered, format, only, &mut body);
         let faults = conflicts.duplicates + conflicts.types + gathered.duplicates;
         if faults > 0 {
             self.counters.http_gather_errors.add(1);
@@ -88,16 +91,19 @@ impl Server {
             );
         }
         gathered.batches.into_iter().for_each(|batch| self.ring.give_back(batch));
-        let gzip = accepts_gzip(headers);
-        if gzip {
-            body = compress(&body);
-        }
-        let mut response = Response::new(Full::new(Bytes::from(body)));
+        let coding = negotiate::coding(headers);
+        let mut response = Response::new(Full::new(Bytes::from(compressed(body, coding))));
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+        let content_type = HeaderValue::from_static(negotiate::content_type(format));
+        headers.insert(header::CONTENT_TYPE, content_type);
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-        if gzip {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        let name = match coding {
+            Coding::Identity => None,
+            Coding::Gzip => Some("gzip"),
+            Coding::Zstd => Some("zstd"),
+        };
+        if let Some(name) = name {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
         }
         response
     }
@@ -136,6 +142,12 @@ impl Pages {
     }
 }
 
+/// What `name[]` asks for; nothing for every family.
+fn family_names(query: &str) -> Vec<String> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.filter(|(key, _)| key == "name[]").map(|(_, name)| name.into_owned()).collect()
+}
+
 /// What is left for the collectors, so that the page is there before the scraper gives up: `ours`, or less where
 /// Prometheus says how long it waits.
 fn deadline(ours: Duration, headers: &HeaderMap) -> Duration {
@@ -144,23 +156,17 @@ fn deadline(ours: Duration, headers: &HeaderMap) -> Duration {
     theirs.map_or(ours, |theirs| ours.min(theirs.saturating_sub(FOR_THE_PAGE).max(theirs / 2)))
 }
 
-/// Whether `Accept-Encoding` names gzip and does not weigh it with 0 (RFC 9110, section 12.5.3).
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').any(|coding| {
-            let mut parts = coding.split(';').map(str::trim);
-            parts.next() == Some("gzip")
-                && !parts.any(|weight| {
-                    weight.strip_prefix("q=").is_some_and(|q| q.parse::<f64>().is_ok_and(|q| q == 0.0))
-                })
-        })
-    })
-}
-
-fn compress(page: &[u8]) -> Vec<u8> {
-    let mut encoder =
-        flate2::write::GzEncoder::new(Vec::with_capacity(page.len() / 4), flate2::Compression::fast());
-    encoder.write_all(page).and_then(|()| encoder.finish()).expect("writing to memory succeeds")
+/// The body, in that coding.
+fn compressed(page: Vec<u8>, coding: Coding) -> Vec<u8> {
+    match coding {
+        Coding::Identity => page,
+        Coding::Gzip => {
+            let room = Vec::with_capacity(page.len() / 4);
+            let mut encoder = flate2::write::GzEncoder::new(room, flate2::Compression::fast());
+            encoder.write_all(&page).and_then(|()| encoder.finish()).expect("writing to memory succeeds")
+        }
+        Coding::Zstd => zstd::bulk::compress(&page, 1).expect("writing to memory succeeds"),
+    }
 }
 
 #[cfg(test)]
@@ -191,17 +197,5 @@ mod tests {
             assert_eq!(deadline(ms(5000), &headers), ms(expected), "{header}");
         }
         assert_eq!(deadline(ms(5000), &HeaderMap::new()), ms(5000));
-    }
-
-    #[test]
-    fn gzip_is_negotiated() {
-        for (value, expected) in
-            [("gzip", true), ("deflate, gzip;q=0.5", true), ("gzip;q=0", false), ("identity", false)]
-        {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
-            assert_eq!(accepts_gzip(&headers), expected, "{value}");
-        }
-        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 }

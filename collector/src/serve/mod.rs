@@ -4,6 +4,7 @@ mod connections;
 mod guard;
 mod listen;
 mod metrics;
+mod negotiate;
 mod routes;
 mod tls;
 mod web_config;

@@ -26,6 +26,7 @@ pub struct Server {
     pub(super) telemetry_path: String,
     pub(super) max_requests: usize,
     pub(super) deadline: Duration,
+    pub(super) open_metrics: bool,
     pub(super) reader: Sender<reader::Request>,
     pub(super) ring: ring::Sender,
     pub(super) counters: Arc<Counters>,
@@ -42,6 +43,8 @@ pub struct Parts {
     pub max_requests: usize,
     /// How long a page waits for its collectors.
     pub deadline: Duration,
+    /// Whether a client that likes OpenMetrics best gets it.
+    pub open_metrics: bool,
     /// Names of the collectors that are switched on.
     pub collectors: Vec<&'static str>,
     pub reader: Sender<reader::Request>,
@@ -60,6 +63,7 @@ impl Server {
             telemetry_path: parts.telemetry_path,
             max_requests: parts.max_requests,
             deadline: parts.deadline,
+            open_metrics: parts.open_metrics,
             reader: parts.reader,
             ring: parts.ring,
             counters: parts.counters,

@@ -4,7 +4,7 @@
 //! else two: only a read of 0 bytes ends a file of which the kernel shows one page of records a time.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -59,6 +59,11 @@ impl KeptFile {
         &self.path
     }
 
+    /// Gives the descriptor back: the next read opens the file again.
+    pub fn close(&mut self) {
+        self.file = None;
+    }
+
     /// Reads the whole file as it is now into `buffer`, which is emptied first.
     ///
     /// A descriptor that fails is closed and the path opened once more, so that a file that was replaced, or a
@@ -90,6 +95,16 @@ pub fn read_once<'b>(path: &Path, buffer: &'b mut Vec<u8>) -> Result<&'b [u8], R
     let file = File::open(path).map_err(fail)?;
     read_from_start(&file, buffer, 0).map_err(fail)?;
     Ok(buffer)
+}
+
+/// Opens a small attribute, reads it once and closes it: three system calls, no allocation for a path below 384
+/// bytes. What is beyond the buffer is left out.
+///
+/// # Errors
+/// When it can't be opened or read.
+pub fn read_attribute<'b>(path: &Path, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
+    let got = File::open(path)?.read(buffer)?;
+    Ok(&buffer[..got])
 }
 
 /// What tells whether a file or folder was changed or replaced, without reading it.
@@ -192,6 +207,16 @@ mod tests {
         std::fs::write(&path, "x".repeat(70_000)).unwrap();
         assert_eq!(KeptFile::records(&path, 100).read(&mut Vec::new()).unwrap().len(), 70_000);
         assert_eq!(KeptFile::whole(&path).read(&mut buffer).unwrap().len(), 70_000);
+    }
+
+    #[test]
+    fn an_attribute_is_cut_at_the_end_of_the_buffer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ifalias");
+        std::fs::write(&path, "uplink\n").unwrap();
+        assert_eq!(read_attribute(&path, &mut [0; 128]).unwrap(), b"uplink\n");
+        assert_eq!(read_attribute(&path, &mut [0; 3]).unwrap(), b"upl");
+        assert!(read_attribute(&folder.path().join("absent"), &mut [0; 3]).is_err());
     }
 
     #[test]

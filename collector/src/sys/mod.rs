@@ -2,11 +2,18 @@
 
 pub mod btrfs;
 pub mod clock;
+pub mod ethtool;
 pub mod file;
+pub mod folder;
+pub mod genetlink;
 pub mod identity;
 pub mod memory;
 pub mod mounts;
 pub mod netlink;
+pub mod perf;
+pub mod proc_list;
 pub mod sockets;
 pub mod sysfs;
+pub mod tcp_sockets;
 pub mod text;
+pub mod unix_socket;

@@ -1,9 +1,10 @@
-//! Dumps of rtnetlink(7) tables: links and their statistics, neighbours, addresses.
+//! Requests by netlink(7): dumps of rtnetlink tables (links, neighbours, addresses, routes, queueing disciplines),
+//! of sockets, and what `genetlink` asks.
 //!
 //! The socket stays open and the buffer is used again, so that a dump costs a `send` and two or three `recv`,
 //! and allocates nothing once the buffer has grown. A dump is read whole before anybody looks at it: one that
-//! the kernel marks as interrupted (NLM_F_DUMP_INTR) is thrown away and asked for again. Nothing in a message
-//! is trusted to be as long as it says.
+//! the kernel marks as interrupted (NLM_F_DUMP_INTR) is thrown away and asked for again. One that may be very
+//! large is handed on piece by piece instead. Nothing in a message is trusted to be as long as it says.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -13,9 +14,16 @@ const HEADER: usize = 16;
 pub const MAX_DUMP: usize = 64 << 20;
 /// The kernel sends at most this in one piece, if it is offered so much.
 const PIECE: usize = 32 << 10;
+/// A request with its header is never longer.
+const LONGEST_REQUEST: usize = 128;
 /// How often an interrupted dump is asked for before it counts as failed.
 const ATTEMPTS: usize = 4;
 const RECEIVE_TIMEOUT: libc::timeval = libc::timeval { tv_sec: 2, tv_usec: 0 };
+
+/// Leaves the counters of IPv6 out of a dump of links: the kernel would add them up over all CPUs, for each
+/// interface, and they fill half of its message.
+const RTEXT_FILTER_SKIP_STATS: u32 = 8;
+const IFLA_EXT_MASK: u16 = 29;
 
 /// A table of the kernel that can be dumped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,30 +34,82 @@ pub enum Table {
     Neighbours4,
     /// Addresses of IPv4 and IPv6. Messages begin with `ifaddrmsg`, 8 bytes.
     Addresses,
+    /// Routes of IPv4 and IPv6, of all tables. Messages begin with `rtmsg`, 12 bytes.
+    Routes,
+    /// Queueing disciplines. Messages begin with `tcmsg`, 20 bytes.
+    Qdiscs,
 }
 
+const ANY_FAMILY: [u8; 20] = [0; 20];
+const IPV4: [u8; 12] = {
+    let mut header = [0; 12];
+    header[0] = libc::AF_INET as u8;
+    header
+};
+/// An empty `ifinfomsg`, and one attribute.
+const WITHOUT_IPV6_COUNTERS: [u8; 24] = {
+    let mut body = [0; 24];
+    let (length, kind) = (8u16.to_ne_bytes(), IFLA_EXT_MASK.to_ne_bytes());
+    let mask = RTEXT_FILTER_SKIP_STATS.to_ne_bytes();
+    let attribute = [length[0], length[1], kind[0], kind[1], mask[0], mask[1], mask[2], mask[3]];
+    let mut n = 0;
+    while n < attribute.len() {
+        body[16 + n] = attribute[n];
+        n += 1;
+    }
+    body
+};
+
 impl Table {
-    /// The request, the kind of its answers, the family, and the length of the header within each message.
-    fn facts(self) -> (u16, u16, i32, usize) {
-        match self {
-            Table::Links => (libc::RTM_GETLINK, libc::RTM_NEWLINK, libc::AF_UNSPEC, 16),
-            Table::Neighbours4 => (libc::RTM_GETNEIGH, libc::RTM_NEWNEIGH, libc::AF_INET, 12),
-            Table::Addresses => (libc::RTM_GETADDR, libc::RTM_NEWADDR, libc::AF_UNSPEC, 8),
-        }
+    fn request(self) -> Request<'static> {
+        let (kind, answer, header, body): (_, _, _, &'static [u8]) = match self {
+            Table::Links => (libc::RTM_GETLINK, libc::RTM_NEWLINK, 16, &WITHOUT_IPV6_COUNTERS),
+            Table::Neighbours4 => (libc::RTM_GETNEIGH, libc::RTM_NEWNEIGH, 12, &IPV4),
+            Table::Addresses => (libc::RTM_GETADDR, libc::RTM_NEWADDR, 8, &ANY_FAMILY[..8]),
+            Table::Routes => (libc::RTM_GETROUTE, libc::RTM_NEWROUTE, 12, &ANY_FAMILY[..12]),
+            Table::Qdiscs => (libc::RTM_GETQDISC, libc::RTM_NEWQDISC, 20, &ANY_FAMILY),
+        };
+        Request { kind, answer, header, body }
     }
 }
 
-/// A socket for dumps, opened at its first use and again after an error.
+/// What is sent to the kernel, and what its answers look like.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub kind: u16,
+    /// The kind of the messages that answer.
+    pub answer: u16,
+    /// The length of the fixed header within each of them.
+    pub header: usize,
+    pub body: &'a [u8],
+}
+
+/// Which part of the kernel a socket talks to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    #[default]
+    Route,
+    SocketDiagnostics,
+    Generic,
+}
+
+/// A socket for requests, opened at its first use and again after an error.
 #[derive(Debug, Default)]
 pub struct Netlink {
+    protocol: Protocol,
     socket: Option<OwnedFd>,
     sequence: u32,
     buffer: Vec<u8>,
 }
 
 impl Netlink {
+    /// A socket for rtnetlink.
     pub fn new() -> Self {
         Netlink::default()
+    }
+
+    pub fn of(protocol: Protocol) -> Self {
+        Netlink { protocol, ..Netlink::default() }
     }
 
     /// Asks for the whole of `table` and returns its messages.
@@ -57,35 +117,61 @@ impl Netlink {
     /// # Errors
     /// Those of the socket, what the kernel answered, or a dump that was interrupted again and again.
     pub fn dump(&mut self, table: Table) -> io::Result<Messages<'_>> {
-        let (_, kind, _, header) = table.facts();
+        self.dump_all(&table.request())
+    }
+
+    /// As [`Netlink::dump`], of any request.
+    ///
+    /// # Errors
+    /// As [`Netlink::dump`].
+    pub fn dump_all(&mut self, request: &Request<'_>) -> io::Result<Messages<'_>> {
         for _ in 0..ATTEMPTS {
-            let whole = self.exchange(table);
+            let whole = self.exchange(request, libc::NLM_F_DUMP);
             if whole.is_err() {
                 self.socket = None;
             }
             if whole? {
-                return Ok(Messages { rest: &self.buffer, kind, header });
+                return Ok(self.messages(request));
             }
         }
         Err(io::Error::other("the table changed during every attempt to dump it"))
     }
 
-    /// The name of a network interface now, into `name`. Cost: one system call.
+    /// Asks for one thing and returns the answer.
     ///
     /// # Errors
-    /// ENODEV when it is gone.
-    pub fn interface_name<'n>(&mut self, index: u32, name: &'n mut [u8; 16]) -> io::Result<&'n [u8]> {
-        let socket = self.open()?;
-        let mut request = [0u8; size_of::<libc::ifreq>()];
-        request[16..20].copy_from_slice(&index.to_ne_bytes());
-        // SAFETY: SIOCGIFNAME reads and writes one `ifreq`, which the array holds; bytes have no alignment that
-        // the kernel asks for.
-        if unsafe { libc::ioctl(socket, libc::SIOCGIFNAME as _, request.as_mut_ptr()) } < 0 {
-            return Err(io::Error::last_os_error());
+    /// Those of the socket, or what the kernel answered.
+    pub fn ask(&mut self, request: &Request<'_>) -> io::Result<Messages<'_>> {
+        if let Err(error) = self.exchange(request, libc::NLM_F_ACK) {
+            self.socket = None;
+            return Err(error);
         }
-        name.copy_from_slice(&request[..16]);
-        let end = name.iter().position(|&b| b == 0).unwrap_or(name.len());
-        Ok(&name[..end])
+        Ok(self.messages(request))
+    }
+
+    /// The messages of the last dump once more, which was of `table`.
+    pub fn last(&self, table: Table) -> Messages<'_> {
+        self.messages(&table.request())
+    }
+
+    /// Asks for a dump and hands on each piece of it as it comes, so that no more than one is ever held.
+    /// False when the kernel says that it is not of one piece: the caller may ask again.
+    ///
+    /// # Errors
+    /// As [`Netlink::dump`].
+    pub fn stream(&mut self, request: &Request<'_>, mut each: impl FnMut(Messages<'_>)) -> io::Result<bool> {
+        let result = self.exchange_pieces(request, libc::NLM_F_DUMP, |buffer, start| {
+            each(Messages { rest: &buffer[start..], answer: request.answer, header: request.header });
+            buffer.clear();
+        });
+        if result.is_err() {
+            self.socket = None;
+        }
+        result
+    }
+
+    fn messages(&self, request: &Request<'_>) -> Messages<'_> {
+        Messages { rest: &self.buffer, answer: request.answer, header: request.header }
     }
 
     fn open(&mut self) -> io::Result<libc::c_int> {
@@ -93,8 +179,13 @@ impl Netlink {
             return Ok(socket.as_raw_fd());
         }
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        let protocol = match self.protocol {
+            Protocol::Route => libc::NETLINK_ROUTE,
+            Protocol::SocketDiagnostics => libc::NETLINK_SOCK_DIAG,
+            Protocol::Generic => libc::NETLINK_GENERIC,
+        };
         // SAFETY: no pointer is passed.
-        let socket = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
+        let socket = unsafe { libc::socket(libc::AF_NETLINK, kind, protocol) };
         if socket < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -112,16 +203,28 @@ impl Netlink {
     }
 
     /// One request and all of its answer, into `buffer`. False when the kernel says that it is not of one piece.
-    fn exchange(&mut self, table: Table) -> io::Result<bool> {
+    fn exchange(&mut self, request: &Request<'_>, flags: libc::c_int) -> io::Result<bool> {
+        self.exchange_pieces(request, flags, |_, _| {})
+    }
+
+    /// As [`Netlink::exchange`]; `each` is told the buffer and where in it the piece begins that came.
+    fn exchange_pieces(
+        &mut self,
+        request: &Request<'_>,
+        flags: libc::c_int,
+        mut each: impl FnMut(&mut Vec<u8>, usize),
+    ) -> io::Result<bool> {
         let socket = self.open()?;
         self.sequence = self.sequence.wrapping_add(1);
-        send_request(socket, table, self.sequence)?;
+        send_request(socket, request, flags, self.sequence)?;
         self.buffer.clear();
         let mut whole = true;
         loop {
             let start = self.buffer.len();
             receive(socket, &mut self.buffer)?;
-            match scan(&mut self.buffer, start, self.sequence)? {
+            let progress = scan(&mut self.buffer, start, self.sequence)?;
+            each(&mut self.buffer, start);
+            match progress {
                 Progress::More { interrupted } => whole &= !interrupted,
                 Progress::Done { interrupted } => return Ok(whole && !interrupted),
             }
@@ -129,15 +232,22 @@ impl Netlink {
     }
 }
 
-fn send_request(socket: libc::c_int, table: Table, sequence: u32) -> io::Result<()> {
-    let (request, _, family, header) = table.facts();
-    let mut message = [0u8; HEADER + 16];
-    let length = HEADER + header;
+fn send_request(
+    socket: libc::c_int,
+    request: &Request<'_>,
+    flags: libc::c_int,
+    sequence: u32,
+) -> io::Result<()> {
+    let mut message = [0u8; LONGEST_REQUEST];
+    let length = HEADER + request.body.len();
+    let Some(room) = message.get_mut(HEADER..length) else {
+        return Err(io::Error::other(format!("a request longer than {LONGEST_REQUEST} bytes")));
+    };
+    room.copy_from_slice(request.body);
     message[..4].copy_from_slice(&(length as u32).to_ne_bytes());
-    message[4..6].copy_from_slice(&request.to_ne_bytes());
-    message[6..8].copy_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
+    message[4..6].copy_from_slice(&request.kind.to_ne_bytes());
+    message[6..8].copy_from_slice(&((libc::NLM_F_REQUEST | flags) as u16).to_ne_bytes());
     message[8..12].copy_from_slice(&sequence.to_ne_bytes());
-    message[HEADER] = family as u8;
     // SAFETY: the pointer and the length are of the array, which outlives the call.
     let sent = unsafe { libc::send(socket, message.as_ptr().cast(), length, 0) };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -186,13 +296,13 @@ fn scan(buffer: &mut Vec<u8>, start: usize, sequence: u32) -> io::Result<Progres
             return Ok(Progress::More { interrupted: false });
         }
         interrupted |= i32::from(message.flags) & libc::NLM_F_DUMP_INTR != 0;
-        match i32::from(message.kind) {
-            libc::NLMSG_DONE => return Ok(Progress::Done { interrupted }),
-            libc::NLMSG_ERROR => {
-                let code = message.body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-                return Err(io::Error::from_raw_os_error(-code));
+        if matches!(i32::from(message.kind), libc::NLMSG_DONE | libc::NLMSG_ERROR) {
+            // Both carry a code: what went wrong, negative, or nothing.
+            let code = message.body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+            if code < 0 {
+                return Err(io::Error::from_raw_os_error(code.wrapping_neg()));
             }
-            _ => {}
+            return Ok(Progress::Done { interrupted });
         }
     }
     Ok(Progress::More { interrupted })
@@ -202,7 +312,7 @@ fn scan(buffer: &mut Vec<u8>, start: usize, sequence: u32) -> io::Result<Progres
 #[derive(Clone, Debug)]
 pub struct Messages<'a> {
     rest: &'a [u8],
-    kind: u16,
+    answer: u16,
     header: usize,
 }
 
@@ -235,7 +345,7 @@ impl<'a> Iterator for Messages<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let message = Message::cut(&mut self.rest)?;
-            if message.kind == self.kind && message.body.len() >= self.header {
+            if message.kind == self.answer && message.body.len() >= self.header {
                 let (header, attributes) = message.body.split_at(self.header);
                 return Some((header, Attributes { rest: attributes }));
             }
@@ -249,6 +359,13 @@ pub struct Attributes<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> Attributes<'a> {
+    /// Those within an attribute that holds others.
+    pub fn nested(content: &'a [u8]) -> Self {
+        Attributes { rest: content }
+    }
+}
+
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
 
@@ -260,6 +377,11 @@ impl<'a> Iterator for Attributes<'a> {
         // The two highest bits are flags: nested, and network byte order.
         Some((u16::from_ne_bytes([head[2], head[3]]) & 0x3fff, content))
     }
+}
+
+/// A 16-bit number of the host's byte order at `offset`.
+pub fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(*bytes.get(offset..)?.first_chunk()?))
 }
 
 /// A 32-bit number of the host's byte order at `offset`.

@@ -141,3 +141,31 @@ fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
     // SAFETY: a fresh descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(socket) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_are_waited_for() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = OwnedFd::from(listener);
+        assert_eq!(domain(&socket).unwrap(), Domain::Inet);
+        let listener = AsyncListener::new(socket).unwrap();
+        let client = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::net::TcpStream::connect(address).unwrap().write_all(b"word").unwrap();
+        });
+        let accepted = listener.accept().await.unwrap();
+        client.join().unwrap();
+        let mut stream = std::net::TcpStream::from(accepted);
+        stream.set_nonblocking(false).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "word");
+    }
+}

@@ -11,6 +11,13 @@ pub struct Words<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> Words<'a> {
+    /// What has not been given yet.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
 impl<'a> Iterator for Words<'a> {
     type Item = &'a [u8];
 
@@ -57,17 +64,36 @@ pub fn parse_u64(word: &[u8]) -> Option<u64> {
     })
 }
 
-/// A hexadecimal number without `0x`; `None` when it is anything else or above 2^64-1.
-pub fn parse_hex(word: &[u8]) -> Option<u64> {
-    u64::from_str_radix(as_str(word)?, 16).ok()
+/// Takes the number at the beginning of `line`, after blanks, in one pass. `None`, with `line` as it was, when the
+/// next word is not a decimal number without sign, or above 2^64-1.
+#[inline]
+pub fn take_u64(line: &mut &[u8]) -> Option<u64> {
+    let start = line.iter().position(|&b| !is_blank(b))?;
+    let mut sum = 0u64;
+    let mut end = start;
+    while let Some(&byte) = line.get(end).filter(|&&b| !is_blank(b)) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        sum = sum.checked_mul(10)?.checked_add(u64::from(digit))?;
+        end += 1;
+    }
+    *line = &line[end..];
+    Some(sum)
 }
 
-/// A decimal number that may have a minus; `None` when it is anything else or does not fit.
+/// A decimal number, with a minus if it is negative; `None` when it is anything else or does not fit 64 bits.
 pub fn parse_i64(word: &[u8]) -> Option<i64> {
     match word.strip_prefix(b"-") {
         Some(digits) => 0i64.checked_sub_unsigned(parse_u64(digits)?),
-        None => parse_u64(word)?.try_into().ok(),
+        None => i64::try_from(parse_u64(word)?).ok(),
     }
+}
+
+/// A hexadecimal number without `0x`; `None` when it is anything else or above 2^64-1.
+pub fn parse_hex(word: &[u8]) -> Option<u64> {
+    u64::from_str_radix(as_str(word)?, 16).ok()
 }
 
 /// A number without sign, in decimal or, after `0x`, in hexadecimal.
@@ -103,6 +129,11 @@ pub fn parse_f64(word: &[u8]) -> Option<f64> {
     as_str(word)?.parse().ok()
 }
 
+/// Whether the word can be part of a metric's name: letters, digits and `_`.
+pub fn is_name(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
 /// The word as text, `None` when it is not UTF-8.
 pub fn as_str(word: &[u8]) -> Option<&str> {
     std::str::from_utf8(word).ok()
@@ -117,6 +148,17 @@ pub fn trim(text: &[u8]) -> &[u8] {
 pub fn value_of<'a>(line: &'a [u8], key: &str) -> Option<&'a [u8]> {
     let rest = trim(line.strip_prefix(key.as_bytes())?);
     Some(trim(rest.strip_prefix(b":")?))
+}
+
+/// Node, zone, and the words after them, of a line such as `Node 0, zone   Normal 1 2`.
+pub fn parse_node_zone(line: &[u8]) -> Option<(&str, &str, Words<'_>)> {
+    let mut words = words(line);
+    let is_node = words.next() == Some(b"Node");
+    let node = words.next()?.strip_suffix(b",")?;
+    let is_zone = words.next() == Some(b"zone");
+    let zone = as_str(words.next()?)?;
+    parse_u64(node).filter(|_| is_node && is_zone)?;
+    Some((as_str(node)?, zone, words))
 }
 
 /// The bounds of each part of a list such as `0-3,7`; `None` for a part that is not one.
@@ -165,6 +207,10 @@ mod tests {
             assert_eq!(parse_u64(wrong), None, "{wrong:?}");
         }
         assert_eq!(parse_hex(b"0000002a"), Some(42));
+        assert_eq!(parse_i64(b"-9223372036854775808"), Some(i64::MIN));
+        for wrong in [&b"-"[..], b"--1", b"9223372036854775808", b"-9223372036854775809", b"+1"] {
+            assert_eq!(parse_i64(wrong), None, "{wrong:?}");
+        }
         assert_eq!(parse_f64(b"0.05"), Some(0.05));
         assert_eq!(parse_i64(b"-9223372036854775808"), Some(i64::MIN));
         for wrong in [&b"9223372036854775808"[..], b"-", b"--1", b"+1", b""] {
@@ -187,6 +233,16 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_taken_one_after_the_other() {
+        let mut line: &[u8] = b"  7\t18446744073709551615 x";
+        assert_eq!((take_u64(&mut line), take_u64(&mut line)), (Some(7), Some(u64::MAX)));
+        assert_eq!((take_u64(&mut line), line), (None, &b" x"[..]));
+        for wrong in [&b""[..], b"  ", b"1x", b"18446744073709551616"] {
+            assert_eq!(take_u64(&mut &*wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn decimals_and_ranges() {
         for number in [0, 7, 10, 4096, u64::MAX] {
             assert_eq!(Decimal::new(number).as_str(), number.to_string());
@@ -194,6 +250,11 @@ mod tests {
         let list: Vec<_> = ranges(b"1,3-5,x,9-2\n").collect();
         assert_eq!(list, [Some((1, 1)), Some((3, 5)), None, None]);
         assert_eq!(ranges(b"\n").count(), 0);
+        let (node, zone, mut rest) = parse_node_zone(b"Node 1, zone   Normal  7").unwrap();
+        assert_eq!((node, zone, rest.next(), rest.next()), ("1", "Normal", Some(&b"7"[..]), None));
+        for wrong in ["Node 1 zone Normal", "Node x, zone Normal", "Node 1, zone", "1, zone Normal 7"] {
+            assert!(parse_node_zone(wrong.as_bytes()).is_none(), "{wrong}");
+        }
         assert_eq!(value_of(b"model name\t: A B\n", "model name"), Some(&b"A B"[..]));
         assert_eq!(value_of(b"modelx\t: A B\n", "model"), None);
     }

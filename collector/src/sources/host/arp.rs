@@ -1,5 +1,5 @@
 //! Neighbours of IPv4 by interface, from a dump of rtnetlink(7), or from /proc/net/arp.
-//! Cost a tick: three system calls and one for each interface that has neighbours; or one read.
+//! Cost a tick: three system calls and the dump of links that collectors share; or one read.
 
 use std::io;
 
@@ -62,10 +62,10 @@ impl Collector for Arp {
             Source::Netlink { netlink, counts } => {
                 count_neighbours(netlink, counts)
                     .map_err(|error| CollectError::call("netlink dump of neighbours", &error))?;
+                let names = tick.links.names()?;
                 for (index, count) in counts {
-                    let mut name = [0; 16];
-                    // An interface that went since the dump took its neighbours with it.
-                    let Ok(name) = netlink.interface_name(*index, &mut name) else { continue };
+                    // An interface that comes or goes just now has its neighbours in the next tick, or none.
+                    let Some(name) = names.of(*index) else { continue };
                     let device = String::from_utf8_lossy(name);
                     if !self.filter.ignores(&device) {
                         out.put(&ENTRIES, &[&device], *count as f64);

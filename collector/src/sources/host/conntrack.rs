@@ -1,6 +1,7 @@
 //! Connection tracking, from /proc/sys/net/netfilter and /proc/net/stat/nf_conntrack (one line a CPU).
 //! Cost a tick: three small reads. Without the kernel module there is nothing to read.
 
+use super::number_file::read_u64;
 use super::{CollectError, Collector, Registration, Tick};
 use crate::model::{Family, Recorder};
 use crate::sys::file::KeptFile;
@@ -66,10 +67,7 @@ struct Conntrack {
 impl Collector for Conntrack {
     fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
         for (file, family) in [(&mut self.count, &ENTRIES), (&mut self.limit, &LIMIT)] {
-            let text = file.read(&mut tick.buffer).map_err(CollectError::absent_is_no_data)?;
-            let number = text::parse_u64(text::trim(text))
-                .ok_or_else(|| CollectError::malformed(file.path(), 1, "expected a whole number"))?;
-            out.put(family, &[], number as f64);
+            out.put(family, &[], read_u64(file, &mut tick.buffer)? as f64);
         }
         let text = self.stat.read(&mut tick.buffer).map_err(CollectError::absent_is_no_data)?;
         let sums = parse_stat(text).map_err(|line| {

@@ -3,16 +3,24 @@
 //! A new collector is one new file that defines `COLLECTOR`, and one word in the table below. Flags, help,
 //! documentation and `--collector.*` switches follow from it.
 
+mod cpu_columns;
 mod crew;
+mod dbus;
 mod devices;
 mod error;
 mod filter;
+mod fixture;
 mod flags;
+mod links;
+mod nfs_rpc;
+mod number_file;
 mod runner;
+mod tables;
 
 pub use error::CollectError;
 pub use filter::{Filter, OrderedFilter};
 pub use flags::{Flag, FlagDefault, FlagValues, parse_go_duration};
+pub use links::{Link, Names, SharedLinks};
 pub use runner::{DEADLINE, HostReader, OUTCOME_FAMILIES, Selection};
 
 use std::path::{Path, PathBuf};
@@ -36,6 +44,8 @@ collectors! {
     bcachefs,
     bonding,
     btrfs,
+    buddyinfo,
+    cgroups,
     conntrack,
     cpu,
     cpu_vulnerabilities,
@@ -43,32 +53,58 @@ collectors! {
     diskstats,
     dmi,
     dmmultipath,
+    drbd,
     drm,
     edac,
     entropy,
+    ethtool,
     fibrechannel,
     filefd,
     filesystem,
     hwmon,
     infiniband,
+    interrupts,
+    ipvs,
+    kernel_hung,
+    ksmd,
+    lnstat,
     loadavg,
+    logind,
+    mdadm,
     meminfo,
     meminfo_numa,
+    mountstats,
+    netclass,
     netdev,
     netstat,
+    network_route,
+    nfs,
+    nfsd,
+    ntp,
     nvme,
     nvmesubsystem,
     os,
     pcidevice,
+    perf,
     powersupplyclass,
     pressure,
+    processes,
+    qdisc,
     rapl,
+    runit,
     schedstat,
     selinux,
+    slabinfo,
     sockstat,
+    softirqs,
     softnet,
     stat,
+    supervisord,
+    swap,
+    sysctl,
+    systemd,
     tapestats,
+    tcpstat,
     textfile,
     thermal_zone,
     time,
@@ -77,7 +113,11 @@ collectors! {
     uname,
     vmstat,
     watchdog,
+    wifi,
+    xfrm,
     xfs,
+    zfs,
+    zoneinfo,
 }
 
 /// What the table knows of a collector.
@@ -111,6 +151,8 @@ pub struct Tick {
     pub scratch: Vec<u8>,
     /// /proc/stat, for which the kernel adds up every interrupt of every CPU.
     pub stat: SharedFile,
+    /// The network interfaces.
+    pub links: SharedLinks,
     /// When the tick ends; what has not ended by then is left out of it.
     deadline: Instant,
 }
@@ -118,12 +160,19 @@ pub struct Tick {
 impl Tick {
     fn new(paths: &Paths) -> Self {
         let stat = SharedFile { file: KeptFile::whole(paths.proc("stat")), text: Vec::new(), is_read: false };
-        Tick { buffer: Vec::new(), scratch: Vec::new(), stat, deadline: Instant::now() + DEADLINE }
+        Tick {
+            buffer: Vec::new(),
+            scratch: Vec::new(),
+            stat,
+            links: SharedLinks::default(),
+            deadline: Instant::now() + DEADLINE,
+        }
     }
 
     /// Starts a tick: what was read in the last one is old.
     fn next(&mut self, deadline: Instant) {
         self.stat.is_read = false;
+        self.links.next();
         self.deadline = deadline;
     }
 

@@ -1,11 +1,11 @@
-//! Traffic of the network interfaces, from a dump of rtnetlink(7), or from /proc/net/dev.
-//! Cost a tick: three system calls, whatever the number of interfaces that fit into 32 KiB; or one read.
+//! Traffic of the network interfaces, from the dump of rtnetlink(7) that collectors share, or from /proc/net/dev.
+//! Cost a tick: that dump; or one read.
 //!
 //! The names are those of /proc/net/dev, which adds some of the kernel's counters up; with
 //! --collector.netdev.enable-detailed-metrics they are the kernel's own.
 
 mod addresses;
-mod columns;
+pub(super) mod columns;
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use super::error::Faults;
 use super::{CollectError, Collector, Filter, Flag, FlagDefault, Registration, SetupError, Tick};
 use crate::model::{Dynamic, Recorder};
 use crate::sys::file::KeptFile;
-use crate::sys::netlink::{self, Netlink};
+use crate::sys::netlink;
 use crate::sys::text;
 
 const INCLUDE_FLAG: &str = "collector.netdev.device-include";
@@ -66,7 +66,6 @@ pub(super) static COLLECTOR: Registration = Registration {
         };
         Ok(Box::new(Netdev {
             filter: filter.map_err(SetupError::of("netdev"))?,
-            netlink: Netlink::new(),
             proc: (!from_netlink).then(|| KeptFile::records(setup.paths.proc("net/dev"), LONGEST_LINE)),
             columns,
             alias: flags
@@ -84,7 +83,6 @@ const KNOWN: usize = 24;
 
 struct Netdev {
     filter: Filter,
-    netlink: Netlink,
     /// /proc/net/dev, where netlink is not wanted.
     proc: Option<KeptFile>,
     columns: &'static [Column],
@@ -99,35 +97,23 @@ impl Collector for Netdev {
         if self.proc.is_some() {
             self.put_proc(tick, out, &mut faults)?;
         } else {
-            self.put_links(out)?;
+            self.put_links(tick, out)?;
         }
         if let Some(addresses) = &mut self.addresses {
-            addresses.put(&mut self.netlink, out)?;
+            addresses.put(&mut tick.links, out)?;
         }
         faults.finish()
     }
 }
 
 impl Netdev {
-    fn put_links(&mut self, out: &mut Recorder) -> Result<(), CollectError> {
-        let Netdev { filter, netlink, columns, alias: wants_alias, .. } = self;
-        let links = netlink
-            .dump(netlink::Table::Links)
-            .map_err(|error| CollectError::call("netlink dump of links", &error))?;
-        for (_, attributes) in links {
-            let (mut name, mut alias, mut counters) = (&b""[..], &b""[..], None);
-            for (kind, content) in attributes {
-                match kind {
-                    libc::IFLA_IFNAME => name = netlink::string(content),
-                    libc::IFLA_IFALIAS => alias = netlink::string(content),
-                    libc::IFLA_STATS64 => counters = Some(counters64(content)),
-                    libc::IFLA_STATS if counters.is_none() => counters = Some(counters32(content)),
-                    _ => {}
-                }
-            }
-            let device = String::from_utf8_lossy(name);
+    fn put_links(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
+        let Netdev { filter, columns, alias: wants_alias, .. } = self;
+        for link in tick.links.read()? {
+            let counters = link.counters64.map(counters64).or_else(|| link.counters32.map(counters32));
+            let device = String::from_utf8_lossy(link.name);
             let Some(counters) = counters.filter(|_| !filter.ignores(&device)) else { continue };
-            let alias = wants_alias.as_ref().map(|_| String::from_utf8_lossy(alias));
+            let alias = wants_alias.as_ref().map(|_| String::from_utf8_lossy(link.alias));
             put_device(columns, &counters, &device, alias.as_deref(), out);
         }
         Ok(())

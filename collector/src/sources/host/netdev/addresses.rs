@@ -1,10 +1,10 @@
 //! The addresses of the interfaces, from a dump of rtnetlink(7). Off by default.
-//! Cost a tick: three system calls, and one for each interface.
+//! Cost a tick: three system calls, and the dump of links that collectors share.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::super::CollectError;
+use super::super::{CollectError, SharedLinks};
 use crate::model::{Family, Recorder};
 use crate::sys::netlink::{self, Netlink};
 use crate::sys::text;
@@ -18,15 +18,17 @@ pub(super) static INFO: Family = Family::gauge(
 /// Room that is used again.
 #[derive(Default)]
 pub(super) struct Addresses {
+    netlink: Netlink,
     /// Interface, address and length of the network's prefix.
     found: Vec<(u32, IpAddr, u8)>,
     address: String,
 }
 
 impl Addresses {
-    pub(super) fn put(&mut self, netlink: &mut Netlink, out: &mut Recorder) -> Result<(), CollectError> {
+    pub(super) fn put(&mut self, links: &mut SharedLinks, out: &mut Recorder) -> Result<(), CollectError> {
         self.found.clear();
-        let messages = netlink
+        let messages = self
+            .netlink
             .dump(netlink::Table::Addresses)
             .map_err(|error| CollectError::call("netlink dump of addresses", &error))?;
         for (header, attributes) in messages {
@@ -35,9 +37,9 @@ impl Addresses {
                 self.found.push((index, address, prefix));
             }
         }
+        let names = links.names()?;
         for &(index, address, prefix) in &self.found {
-            let mut name = [0; 16];
-            let Ok(name) = netlink.interface_name(index, &mut name) else { continue };
+            let Some(name) = names.of(index) else { continue };
             self.address.clear();
             // Writing to a string can't fail.
             let _ = write!(self.address, "{}", address.to_canonical());

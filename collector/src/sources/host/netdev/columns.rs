@@ -4,14 +4,14 @@
 use crate::model::Family;
 
 /// A family, and the counters whose sum it gives.
-pub(super) struct Column {
-    pub(super) family: Family,
-    pub(super) of: &'static [usize],
+pub(in super::super) struct Column {
+    pub(in super::super) family: Family,
+    pub(in super::super) of: &'static [usize],
 }
 
 macro_rules! columns {
     ($($constant:ident: $($name:literal = $of:expr, $help:literal;)*)*) => {
-        $(pub(super) static $constant: &[Column] = &[$(Column {
+        $(pub(in super::super) static $constant: &[Column] = &[$(Column {
             family: Family::counter(concat!("node_network_", $name, "_total"), $help, &["device"]),
             of: &$of,
         }),*];)*
