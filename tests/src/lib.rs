@@ -1,6 +1,7 @@
 //! Support for the end-to-end tests.
 
 pub mod allocation;
+pub mod bus;
 pub mod certificates;
 pub mod exposition;
 pub mod fixtures;

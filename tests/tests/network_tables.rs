@@ -1,12 +1,15 @@
-//! Routes and queueing disciplines of a network namespace, as they were set up there.
+//! Routes, queueing disciplines, drivers and TCP sockets of a network namespace, as they were set up there.
 
 mod render;
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use collector::model::SeriesTable;
 use collector::sources::host::{FlagValues, HostReader, Paths, Selection};
 use collector_tests::netns::{in_network_namespace, run};
+use collector_tests::skip::program_or_skip;
 use render::Exposition;
 
 fn tick(collector: &str) -> Exposition {
@@ -108,5 +111,123 @@ fn queueing_disciplines_count_what_is_sent() {
         assert_eq!(of(&after, "node_qdisc_drops_total", "near", "htb"), 0.0);
         let all: Vec<&String> = after["node_qdisc_backlog"].1.keys().collect();
         assert!(!all.iter().any(|series| series.contains("pfifo")), "only roots: {all:?}");
+    });
+}
+
+#[test]
+fn drivers_say_what_the_program_ethtool_prints() {
+    let name = "drivers_say_what_the_program_ethtool_prints";
+    if program_or_skip(name, &["ethtool"]).is_none() {
+        return;
+    }
+    in_network_namespace(name, |_| {
+        run("ip", "link add left type veth peer name right");
+        run("ip", "link set left up");
+        let said = tick("ethtool");
+        let infos: Vec<&String> = said["node_ethtool_info"].1.keys().collect();
+        assert!(infos.iter().any(|info| info.contains("device=\"left\",driver=\"veth\"")), "{infos:?}");
+        let printed = std::process::Command::new("ethtool").args(["-S", "left"]).output().unwrap();
+        let printed = String::from_utf8(printed.stdout).unwrap();
+        let mut compared = 0;
+        for line in printed.lines().skip(1) {
+            let (name, value) = line.trim().rsplit_once(": ").unwrap();
+            let words = name.split('_').map(|word| match word {
+                "rx" => "received",
+                "tx" => "transmitted",
+                _ => word,
+            });
+            let name = words.collect::<Vec<_>>().join("_");
+            let (_, samples) = &said[&format!("node_ethtool_{name}")];
+            let series = format!("node_ethtool_{name}{{device=\"left\"}}");
+            assert_eq!(samples[&series], value.parse::<f64>().unwrap(), "{name}");
+            compared += 1;
+        }
+        assert!(compared >= 2, "{printed}");
+        assert_eq!(said["node_network_autonegotiate"].1["node_network_autonegotiate{device=\"left\"}"], 0.0);
+    });
+}
+
+/// State and queues of every TCP socket, as /proc shows them to this thread.
+fn sockets_of_proc() -> std::collections::BTreeMap<String, f64> {
+    const STATES: [&str; 12] = [
+        "",
+        "established",
+        "syn_sent",
+        "syn_recv",
+        "fin_wait1",
+        "fin_wait2",
+        "time_wait",
+        "close",
+        "close_wait",
+        "last_ack",
+        "listen",
+        "closing",
+    ];
+    let mut counts = std::collections::BTreeMap::new();
+    let mut add = |state: &str, value: u64| {
+        *counts.entry(format!("node_tcp_connection_states{{state=\"{state}\"}}")).or_insert(0.0) +=
+            value as f64;
+    };
+    for file in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
+        for line in std::fs::read_to_string(file).unwrap_or_default().lines().skip(1) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let state = STATES[usize::from_str_radix(words[3], 16).unwrap()];
+            let (sent, received) = words[4].split_once(':').unwrap();
+            let number = |text| u64::from_str_radix(text, 16).unwrap();
+            add(state, 1);
+            // What waits to be accepted is counted there, and the room for it is not.
+            add("rx_queued_bytes", number(received));
+            add("tx_queued_bytes", if state == "listen" { 0 } else { number(sent) });
+        }
+    }
+    counts
+}
+
+#[test]
+fn tcp_sockets_are_counted_by_state() {
+    in_network_namespace("tcp_sockets_are_counted_by_state", |_| {
+        run("ip", "link set lo up");
+        assert!(!tick("tcpstat").contains_key("node_tcp_connection_states"), "there is no socket");
+        let listeners = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("[::1]:0").unwrap()];
+        let mut kept = Vec::new();
+        for n in 0..600 {
+            let listener = &listeners[n % 2];
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            match n % 6 {
+                // Unread on the other side.
+                0 | 1 => server.write_all(&[7; 100]).unwrap(),
+                // Half closed: one side in FIN_WAIT2, the other in CLOSE_WAIT.
+                2 | 3 => client.shutdown(std::net::Shutdown::Write).unwrap(),
+                // Closed: TIME_WAIT on the side that began.
+                _ => {
+                    drop(server);
+                    let _ = client.read(&mut [0]);
+                    continue;
+                }
+            }
+            kept.push((client, server));
+        }
+        let waiting = TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
+        let (said, proc) = loop {
+            let before = sockets_of_proc();
+            let said = tick("tcpstat").remove("node_tcp_connection_states").unwrap().1;
+            if sockets_of_proc() == before {
+                break (said, before);
+            }
+        };
+        let of = |state: &str| said[&format!("node_tcp_connection_states{{state=\"{state}\"}}")];
+        assert_eq!(of("established"), 402.0);
+        assert_eq!((of("fin_wait2"), of("close_wait"), of("listen")), (200.0, 200.0, 2.0));
+        assert!(of("time_wait") > 0.0);
+        assert_eq!(of("rx_queued_bytes"), 200.0 * 100.0 + 200.0 + 1.0, "data, ends, and one not accepted");
+        // Of a socket that listens the kernel says how many connections may wait.
+        let queues = of("tx_queued_bytes") - proc["node_tcp_connection_states{state=\"tx_queued_bytes\"}"];
+        assert!(queues > 0.0, "{queues}");
+        for (series, value) in proc.iter().filter(|(series, _)| !series.contains("tx_queued")) {
+            assert_eq!(said.get(series), Some(value), "{series}");
+        }
+        assert_eq!(said.len(), proc.len());
+        drop((waiting, kept));
     });
 }

@@ -148,7 +148,7 @@ impl Stamp {
 }
 
 /// Fills the spare room of `buffer` without clearing it first: for most files that would cost more than to parse.
-fn read_from_start(file: &File, buffer: &mut Vec<u8>, ends_below: usize) -> io::Result<()> {
+pub(super) fn read_from_start(file: &File, buffer: &mut Vec<u8>, ends_below: usize) -> io::Result<()> {
     buffer.clear();
     loop {
         let filled = buffer.len();

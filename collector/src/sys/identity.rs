@@ -49,6 +49,12 @@ fn field(chars: &[libc::c_char]) -> &[u8] {
     bytes.split(|&b| b == 0).next().unwrap_or_default()
 }
 
+/// The effective user of this process.
+pub fn user_id() -> u32 {
+    // SAFETY: the call has no conditions and always succeeds.
+    unsafe { libc::geteuid() }
+}
+
 /// Bytes in a page of memory.
 pub fn page_size() -> u64 {
     // SAFETY: no pointer is passed.

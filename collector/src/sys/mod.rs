@@ -1,6 +1,8 @@
 //! The only home of libc and of `unsafe` (with the ring and the eBPF maps): kept-open files, clocks, system calls.
 
+pub mod btrfs;
 pub mod clock;
+pub mod ethtool;
 pub mod file;
 pub mod folder;
 pub mod genetlink;
@@ -8,7 +10,10 @@ pub mod identity;
 pub mod memory;
 pub mod mounts;
 pub mod netlink;
+pub mod perf;
 pub mod proc_list;
 pub mod sockets;
+pub mod sysfs;
+pub mod tcp_sockets;
 pub mod text;
 pub mod unix_socket;

@@ -96,6 +96,34 @@ pub fn parse_hex(word: &[u8]) -> Option<u64> {
     u64::from_str_radix(as_str(word)?, 16).ok()
 }
 
+/// A number without sign, in decimal or, after `0x`, in hexadecimal.
+pub fn parse_any_u64(word: &[u8]) -> Option<u64> {
+    match word.strip_prefix(b"0x") {
+        Some(digits) => parse_hex(digits),
+        None => parse_u64(word),
+    }
+}
+
+/// The text with U+FFFD for each run of bytes that are not UTF-8, appended to `text`.
+pub fn push_lossy(text: &mut String, bytes: &[u8]) {
+    let mut in_run = false;
+    for chunk in bytes.utf8_chunks() {
+        in_run &= chunk.valid().is_empty();
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() && !in_run {
+            text.push(char::REPLACEMENT_CHARACTER);
+            in_run = true;
+        }
+    }
+}
+
+/// As [`push_lossy`], into a new text.
+pub fn lossy(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    push_lossy(&mut text, bytes);
+    text
+}
+
 /// Any number that Rust reads as a double, in decimal.
 pub fn parse_f64(word: &[u8]) -> Option<f64> {
     as_str(word)?.parse().ok()
@@ -184,6 +212,24 @@ mod tests {
             assert_eq!(parse_i64(wrong), None, "{wrong:?}");
         }
         assert_eq!(parse_f64(b"0.05"), Some(0.05));
+        assert_eq!(parse_i64(b"-9223372036854775808"), Some(i64::MIN));
+        for wrong in [&b"9223372036854775808"[..], b"-", b"--1", b"+1", b""] {
+            assert_eq!(parse_i64(wrong), None, "{wrong:?}");
+        }
+        assert_eq!((parse_any_u64(b"0x1f"), parse_any_u64(b"31")), (Some(31), Some(31)));
+        assert_eq!((parse_any_u64(b"0x"), parse_any_u64(b"-1")), (None, None));
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_replaced_run_by_run() {
+        for (bytes, text) in [
+            (&b"plain"[..], "plain"),
+            (b"a\xff\xfeb\xff", "a\u{fffd}b\u{fffd}"),
+            (b"\xe2\x82(\xe2\x82\xac", "\u{fffd}(\u{20ac}"),
+            (b"\xff", "\u{fffd}"),
+        ] {
+            assert_eq!(lossy(bytes), text);
+        }
     }
 
     #[test]

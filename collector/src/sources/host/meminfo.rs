@@ -48,15 +48,15 @@ impl Collector for Meminfo {
     }
 }
 
-struct Field<'a> {
+pub(super) struct Field<'a> {
     /// In pieces: `Active`, `_`, `anon` for `Active(anon)`.
-    name: [&'a str; 3],
-    value: f64,
+    pub(super) name: [&'a str; 3],
+    pub(super) value: f64,
     in_bytes: bool,
 }
 
 /// One line: `MemTotal:   16042172 kB`, or `HugePages_Total:   0`.
-fn parse_line(line: &[u8]) -> Option<Field<'_>> {
+pub(super) fn parse_line(line: &[u8]) -> Option<Field<'_>> {
     let mut words = text::words(line);
     let name = metric_name(text::as_str(words.next()?)?.strip_suffix(':')?)?;
     #[expect(clippy::cast_precision_loss, reason = "a double is what the protocol has")]

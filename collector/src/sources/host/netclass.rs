@@ -107,7 +107,7 @@ pub(super) static COLLECTOR: Registration = Registration {
         let source = if setup.flags.switch(NETLINK_FLAG) {
             Source::Netlink(Rtnl::new(setup.flags.switch(STATISTICS_FLAG)))
         } else {
-            Source::Sysfs(Kept::new(folder.clone()), Sysfs::new(folder))
+            Source::Sysfs(Box::new((Kept::new(folder.clone()), Sysfs::new(folder))))
         };
         Ok(Box::new(Netclass { filter, wants_invalid_speed: !setup.flags.switch(SPEED_FLAG), source }))
     },
@@ -120,7 +120,7 @@ struct Netclass {
 }
 
 enum Source {
-    Sysfs(Kept, Sysfs),
+    Sysfs(Box<(Kept, Sysfs)>),
     Netlink(Rtnl),
 }
 
@@ -129,7 +129,8 @@ impl Collector for Netclass {
         let Netclass { filter, wants_invalid_speed, source } = self;
         let mut put = |view: &View<'_>| view.put(*wants_invalid_speed, out);
         match source {
-            Source::Sysfs(kept, sysfs) => {
+            Source::Sysfs(both) => {
+                let (kept, sysfs) = &mut **both;
                 if kept.put(&mut tick.links, filter, &mut put) {
                     return Ok(());
                 }

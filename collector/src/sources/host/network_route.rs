@@ -47,7 +47,9 @@ impl Collector for NetworkRoute {
             match route.hops {
                 None => put_hop(&route, &one, names, counts, text, out),
                 Some(hops) => {
-                    Hops { rest: hops }.for_each(|hop| put_hop(&route, &hop, names, counts, text, out))
+                    for hop in (Hops { rest: hops }) {
+                        put_hop(&route, &hop, names, counts, text, out);
+                    }
                 }
             }
         }

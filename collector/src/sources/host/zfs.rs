@@ -170,3 +170,47 @@ impl Collector for Zfs {
         faults.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::{FlagValues, HostReader, Paths, Selection};
+    use super::*;
+    use crate::model::SeriesTable;
+
+    /// Descriptors of this process below that folder; other tests have theirs elsewhere.
+    fn open_below(folder: &Path) -> usize {
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        descriptors
+            .filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|file| file.starts_with(folder)))
+            .count()
+    }
+
+    #[test]
+    fn many_datasets_leave_few_files_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let datasets = MOST_KEPT + 100;
+        for pool in ["one", "two"] {
+            let pool = folder.path().join("spl/kstat/zfs").join(pool);
+            std::fs::create_dir_all(&pool).unwrap();
+            std::fs::write(pool.join("state"), "ONLINE\n").unwrap();
+            for n in 0..datasets / 2 {
+                let text = format!("0 1\nname type data\ndataset_name 7 d{n}\nreads 4 {n}\n");
+                std::fs::write(pool.join(format!("objset-{n:#x}")), text).unwrap();
+            }
+        }
+        let paths = Paths { procfs: folder.path().to_owned(), ..Paths::default() };
+        let table = Arc::new(SeriesTable::default());
+        let enabled = |name: &str, _: bool| name == "zfs";
+        let mut reader = HostReader::new(&paths, &FlagValues::default(), enabled, &[], &table).unwrap();
+        for _ in 0..3 {
+            let mut batches = Vec::new();
+            reader.run(&Selection::All, 0, Default::default, |batch| batches.push(batch));
+            // A value a dataset, and seven states a pool.
+            assert_eq!(batches[0].values.len(), datasets + 2 * 7);
+            // The states, the folder of the pools, and that of each pool.
+            assert_eq!(open_below(folder.path()), MOST_KEPT + 2 + 3);
+        }
+    }
+}

@@ -185,7 +185,7 @@ impl Station {
             match kind {
                 STA_CONNECTED_TIME => self.connected_seconds = number,
                 STA_INACTIVE_TIME => {
-                    self.inactive_seconds = seconds(netlink::u32_at(content, 0).unwrap_or(0))
+                    self.inactive_seconds = seconds(netlink::u32_at(content, 0).unwrap_or(0));
                 }
                 STA_RX_BYTES => self.received_bytes = number,
                 STA_TX_BYTES => self.transmitted_bytes = number,
