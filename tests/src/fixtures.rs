@@ -9,6 +9,14 @@ use std::sync::Arc;
 use collector::model::SeriesTable;
 use collector::sources::host::{FlagValues, HostReader, Paths};
 
+/// Families that a fixture does not settle: clocks, and what the reader itself measures.
+pub const MOVING: &[&str] = &[
+    "node_scrape_collector_duration_seconds",
+    "node_textfile_mtime_seconds",
+    "node_time_seconds",
+    "node_time_zone_offset_seconds",
+];
+
 /// A case, and the collector that it is for.
 pub struct Case {
     pub folder: PathBuf,
@@ -53,4 +61,62 @@ pub fn reader(folder: &Path, collector: &str) -> (HostReader, Arc<SeriesTable>) 
     let table = Arc::new(SeriesTable::default());
     let reader = HostReader::new(&paths, &flags, |name, _| name == collector, &[], &table).unwrap();
     (reader, table)
+}
+
+/// Copies a tree, without what is neither file nor folder.
+///
+/// # Panics
+/// When it can't.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (kind, path) = (entry.file_type().unwrap(), entry.path());
+        let target = to.join(entry.file_name());
+        if kind.is_dir() {
+            copy(&path, &target);
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(std::fs::read_link(&path).unwrap(), &target).unwrap();
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+/// The files of a tree, in order. Links are not followed, as they lead in circles.
+///
+/// # Panics
+/// When it can't be listed.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.extend(files(&entry.path()));
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Gives a file another content, in place: one that is emptied first is flushed to the disk by some file systems when
+/// it is closed.
+///
+/// # Panics
+/// When it can't be written.
+pub fn overwrite(file: &Path, content: &[u8]) {
+    let file = std::fs::File::options().write(true).open(file).unwrap();
+    file.set_len(content.len() as u64).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, content, 0).unwrap();
+}
+
+/// A folder that ends with its owner, in memory where this host has such a file system.
+///
+/// # Panics
+/// When there is no room for one.
+pub fn memory_folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

@@ -8,6 +8,7 @@ pub mod fixtures;
 pub mod fuse;
 pub mod logged;
 pub mod made;
+pub mod mutate;
 pub mod netns;
 pub mod process;
 pub mod proto;

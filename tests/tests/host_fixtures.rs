@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use collector::model::SeriesTable;
 use collector::sources::host::{HostReader, Selection};
-use collector_tests::fixtures::{self, Case};
+use collector_tests::fixtures::{self, Case, copy, files, overwrite};
 use render::Exposition;
 
 /// Panics of collectors, which the reader catches.
@@ -188,42 +188,4 @@ fn garbage(content: &[u8]) -> Vec<Vec<u8>> {
         variants.push(bent);
     }
     variants
-}
-
-/// In place: a file that is emptied first is flushed to the disk by some file systems when it is closed.
-fn overwrite(file: &Path, content: &[u8]) {
-    let file = std::fs::File::options().write(true).open(file).unwrap();
-    file.set_len(content.len() as u64).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, content, 0).unwrap();
-}
-
-/// The files below `folder`; links are not followed, as they lead in circles.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let entry = entry.unwrap();
-        let kind = entry.file_type().unwrap();
-        if kind.is_dir() {
-            found.extend(files(&entry.path()));
-        } else if kind.is_file() {
-            found.push(entry.path());
-        }
-    }
-    found
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (kind, path) = (entry.file_type().unwrap(), entry.path());
-        let target = to.join(entry.file_name());
-        if kind.is_dir() {
-            copy(&path, &target);
-        } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(std::fs::read_link(&path).unwrap(), &target).unwrap();
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-        }
-    }
 }

@@ -43,6 +43,8 @@ pub(super) static COLLECTOR: Registration = Registration {
 };
 
 const LONGEST_LINE: usize = 256;
+/// Devices come and go: above this, names without neighbours are forgotten.
+const KEPT_NAMES: usize = 64;
 
 struct Arp {
     filter: Filter,
@@ -52,7 +54,8 @@ struct Arp {
 enum Source {
     /// Counts by the number of the interface, in ascending order.
     Netlink { netlink: Netlink, counts: Vec<(u32, u64)> },
-    /// Counts by the name of the device, in ascending order; names of devices without neighbours stay with 0.
+    /// Counts by the name of the device, in ascending order; up to [`KEPT_NAMES`], those of devices without
+    /// neighbours stay with 0.
     Proc { file: KeptFile, counts: Vec<(String, u64)> },
 }
 
@@ -76,6 +79,9 @@ impl Collector for Arp {
             Source::Proc { file, counts } => {
                 let mut faults = Faults::default();
                 let text = file.read(&mut tick.buffer)?;
+                if counts.len() > KEPT_NAMES {
+                    counts.retain(|(_, count)| *count > 0);
+                }
                 counts.iter_mut().for_each(|(_, count)| *count = 0);
                 for line in count_devices(text, counts) {
                     faults.note(|| CollectError::malformed(file.path(), line, "expected six columns"));

@@ -7,6 +7,8 @@ use super::FlagValues;
 
 /// Names whose decision is remembered; above it the map starts anew.
 const REMEMBERED: usize = 16_384;
+/// A longer name is decided anew each time: what is remembered of names must have an end in bytes, too.
+const LONGEST_REMEMBERED: usize = 512;
 
 /// A pair of unanchored patterns over device names and the like, as node_exporter has them.
 #[derive(Debug, Default)]
@@ -53,6 +55,9 @@ impl Filter {
 
     /// Whether the filters leave this name out.
     pub fn ignores(&mut self, name: &str) -> bool {
+        if self.include.is_none() && self.exclude.is_none() {
+            return false;
+        }
         if let Some(&decided) = self.decided.get(name) {
             return decided;
         }
@@ -61,7 +66,9 @@ impl Filter {
         if self.decided.len() >= REMEMBERED {
             self.decided.clear();
         }
-        self.decided.insert(name.into(), excluded || not_included);
+        if name.len() <= LONGEST_REMEMBERED {
+            self.decided.insert(name.into(), excluded || not_included);
+        }
         excluded || not_included
     }
 }
@@ -130,6 +137,19 @@ fn is_joined(mut name: &[u8], pieces: &[&[u8]]) -> bool {
 mod tests {
     use super::super::{Flag, FlagDefault};
     use super::*;
+
+    #[test]
+    fn what_is_remembered_has_an_end() {
+        let mut none = Filter::default();
+        assert!(!none.ignores("eth0") && none.decided.is_empty(), "nothing to decide");
+        let mut filter = Filter::new("", "^veth").unwrap();
+        for n in 0..REMEMBERED + 10 {
+            assert!(filter.ignores(&format!("veth{n}")));
+        }
+        assert!(filter.decided.len() <= REMEMBERED);
+        let long = "x".repeat(LONGEST_REMEMBERED + 1);
+        assert!(!filter.ignores(&long) && !filter.decided.contains_key(&*long));
+    }
 
     #[test]
     fn include_and_exclude_are_unanchored() {

@@ -45,6 +45,7 @@ pub(super) static COLLECTOR: Registration = Registration {
             zeros: setup.flags.switch(ZEROS_FLAG),
             cpus: CpuColumns::default(),
             lines: Vec::new(),
+            numbers: Vec::new(),
         }))
     },
 };
@@ -56,6 +57,8 @@ struct Interrupts {
     cpus: CpuColumns,
     /// What the words of each line were last time, by position.
     lines: Vec<Line>,
+    /// Of the line at hand.
+    numbers: Vec<u64>,
 }
 
 /// The words of a line, before and after its numbers.
@@ -70,7 +73,7 @@ struct Line {
 
 impl Collector for Interrupts {
     fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
-        let Interrupts { file, filter, zeros, cpus, lines } = self;
+        let Interrupts { file, filter, zeros, cpus, lines, numbers } = self;
         let text = file.read(&mut tick.buffer)?;
         let mut faults = Faults::default();
         let mut rows = text::ended_lines(text).enumerate();
@@ -87,16 +90,29 @@ impl Collector for Interrupts {
                 faults.note(|| CollectError::malformed(file.path(), number + 1, expected));
                 continue;
             };
-            let (before, values) = (&row[..colon], &row[colon + 1..]);
-            let is_same = |line: &&Line| line.before == before && values.ends_with(&line.after);
+            let (before, mut after) = (&row[..colon], &row[colon + 1..]);
+            numbers.clear();
+            numbers.extend(std::iter::from_fn(|| text::take_u64(&mut after)).take(cpus.iter().len()));
+            let is_whole = numbers.len() == cpus.iter().len();
+            if !is_whole {
+                let Some(rest) = skip_words(&row[colon + 1..], cpus.iter().len()) else { continue };
+                after = rest;
+            }
+            let is_same = |line: &&Line| line.before == before && line.after == after;
             if lines.get(count).filter(is_same).is_none() {
-                let Some(after) = skip_words(values, cpus.iter().len()) else { continue };
+                if text::words(after).next().is_none() {
+                    continue;
+                }
                 lines.truncate(count);
                 lines.push(Line::parse(before, after, filter));
             }
             let line = &lines[count];
             count += 1;
-            if !line.ignored && line.put(values, cpus, *zeros, out).is_none() {
+            if line.ignored {
+                continue;
+            }
+            line.put(numbers, cpus, *zeros, out);
+            if !is_whole {
                 let expected = "expected a whole number for each CPU";
                 faults.note(|| CollectError::malformed(file.path(), number + 1, expected));
             }
@@ -135,14 +151,12 @@ impl Line {
         Line { before: before.to_vec(), after: after.to_vec(), name, info, devices, ignored }
     }
 
-    fn put(&self, mut values: &[u8], cpus: &CpuColumns, zeros: bool, out: &mut Recorder) -> Option<()> {
-        for cpu in cpus.iter() {
-            let value = text::take_u64(&mut values)?;
-            if zeros || value != 0 {
-                out.put(&INTERRUPTS, &[cpu, &self.name, &self.info, &self.devices], value as f64);
+    fn put(&self, numbers: &[u64], cpus: &CpuColumns, zeros: bool, out: &mut Recorder) {
+        for (cpu, &number) in cpus.iter().zip(numbers) {
+            if zeros || number != 0 {
+                out.put(&INTERRUPTS, &[cpu, &self.name, &self.info, &self.devices], number as f64);
             }
         }
-        Some(())
     }
 }
 

@@ -33,12 +33,12 @@ impl Collector for Meminfo {
                 });
                 continue;
             };
-            let [name, joint, part] = metric_name(field.name);
+            let [name, joint, part] = field.name;
             let suffix = if field.in_bytes { "_bytes" } else { "" };
             let sample = Dynamic {
                 name: &["node_memory_", name, joint, part, suffix],
                 suffix: "",
-                help: &["Field ", field.name, " of /proc/meminfo."],
+                help: &["Field ", name, joint, part, " of /proc/meminfo."],
                 kind: Kind::Gauge,
                 labels: &[],
             };
@@ -49,7 +49,8 @@ impl Collector for Meminfo {
 }
 
 pub(super) struct Field<'a> {
-    pub(super) name: &'a str,
+    /// In pieces: `Active`, `_`, `anon` for `Active(anon)`.
+    pub(super) name: [&'a str; 3],
     pub(super) value: f64,
     in_bytes: bool,
 }
@@ -57,19 +58,20 @@ pub(super) struct Field<'a> {
 /// One line: `MemTotal:   16042172 kB`, or `HugePages_Total:   0`.
 pub(super) fn parse_line(line: &[u8]) -> Option<Field<'_>> {
     let mut words = text::words(line);
-    let name = text::as_str(words.next()?)?.strip_suffix(':')?;
+    let name = metric_name(text::as_str(words.next()?)?.strip_suffix(':')?)?;
     #[expect(clippy::cast_precision_loss, reason = "a double is what the protocol has")]
     let number = text::parse_u64(words.next()?)? as f64;
     let in_bytes = words.next().is_some();
     Some(Field { name, value: if in_bytes { number * 1024.0 } else { number }, in_bytes })
 }
 
-/// `Active(anon)` -> `Active`, `_`, `anon`.
-pub(super) fn metric_name(field: &str) -> [&str; 3] {
-    match field.split_once('(') {
+/// `None` where it can't be part of a metric's name.
+fn metric_name(field: &str) -> Option<[&str; 3]> {
+    let [name, joint, part] = match field.split_once('(') {
         Some((name, part)) => [name, "_", part.trim_end_matches(')')],
         None => [field, "", ""],
-    }
+    };
+    (text::is_name(name) && (joint.is_empty() || text::is_name(part))).then_some([name, joint, part])
 }
 
 #[cfg(test)]
@@ -79,10 +81,10 @@ mod tests {
     #[test]
     fn kilobytes_become_bytes_and_brackets_go() {
         let field = parse_line(b"Active(anon):    2068484 kB").unwrap();
-        let name = metric_name(field.name).concat();
+        let name = field.name.concat();
         assert_eq!((name.as_str(), field.value, field.in_bytes), ("Active_anon", 2_118_127_616.0, true));
         assert!(!parse_line(b"HugePages_Total:       0").unwrap().in_bytes);
-        for cut in ["MemTotal", "MemTotal:", "MemTotal: x kB"] {
+        for cut in ["MemTotal", "MemTotal:", "MemTotal: x kB", "Mem.Total: 1 kB", "Active(: 1"] {
             assert!(parse_line(cut.as_bytes()).is_none(), "{cut}");
         }
     }

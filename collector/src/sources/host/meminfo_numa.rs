@@ -65,8 +65,7 @@ impl Node {
                 faults.note(|| CollectError::malformed(file.path(), line_number + 1, expected));
                 continue;
             };
-            let [name, joint, part] = meminfo::metric_name(field.name);
-            put(&[name, joint, part], field.name, Kind::Gauge, number, field.value, out);
+            put(field.name, Kind::Gauge, number, field.value, out);
         }
         for (line_number, line) in text::ended_lines(numastat.read(&mut tick.buffer)?).enumerate() {
             let Some((name, count)) = parse_numastat(line) else {
@@ -74,18 +73,17 @@ impl Node {
                 faults.note(|| CollectError::malformed(numastat.path(), line_number + 1, expected));
                 continue;
             };
-            put(&[name, "_total", ""], name, Kind::Counter, number, count, out);
+            put([name, "_total", ""], Kind::Counter, number, count, out);
         }
         Ok(())
     }
 }
 
-fn put(name: &[&str; 3], field: &str, kind: Kind, node: &str, value: f64, out: &mut Recorder) {
-    let [first, second, third] = name;
+fn put([first, second, third]: [&str; 3], kind: Kind, node: &str, value: f64, out: &mut Recorder) {
     let sample = Dynamic {
         name: &["node_memory_numa_", first, second, third],
         suffix: "",
-        help: &["Field ", field, " of a NUMA node."],
+        help: &["Field ", first, second, third, " of a NUMA node."],
         kind,
         labels: &[("node", node)],
     };
@@ -100,7 +98,8 @@ fn parse_meminfo<'l>(line: &'l [u8], node: &str) -> Option<meminfo::Field<'l>> {
 
 fn parse_numastat(line: &[u8]) -> Option<(&str, f64)> {
     let mut words = text::words(line);
-    let (name, count) = (text::as_str(words.next()?)?, text::parse_u64(words.next()?)?);
+    let name = text::as_str(words.next()?).filter(|name| text::is_name(name))?;
+    let count = text::parse_u64(words.next()?)?;
     words.next().is_none().then_some((name, count as f64))
 }
 
@@ -111,7 +110,7 @@ mod tests {
     #[test]
     fn lines_of_both_files() {
         let field = parse_meminfo(b"Node 1 Active(anon):    2048 kB", "1").unwrap();
-        assert_eq!((field.name, field.value), ("Active(anon)", 2_097_152.0));
+        assert_eq!((field.name, field.value), (["Active", "_", "anon"], 2_097_152.0));
         assert!(parse_meminfo(b"Node 1 MemFree:    2048 kB", "0").is_none());
         assert!(parse_meminfo(b"Node 1 MemFree:", "1").is_none());
         assert_eq!(parse_numastat(b"numa_hit 7"), Some(("numa_hit", 7.0)));

@@ -127,7 +127,7 @@ fn put_table(table: &mut Table, text: &[u8], fields: &Regex, out: &mut Recorder,
             let value = values.nth(column - next);
             next = column + 1;
             if value.and_then(|value| put(protocol, &names[name.clone()], value, out)).is_none() {
-                let expected = "expected a number for each name";
+                let expected = "expected a number for each name of letters and digits";
                 faults.note(|| CollectError::malformed(path, number + 2, expected));
             }
         }
@@ -155,7 +155,8 @@ fn put_list(path: &Path, text: &[u8], fields: &mut OrderedFilter, out: &mut Reco
 }
 
 fn put(protocol: &[u8], field: &[u8], value: &[u8], out: &mut Recorder) -> Option<()> {
-    let (protocol, field) = (text::as_str(protocol)?, text::as_str(field)?);
+    let name = |word| text::as_str(word).filter(|name| text::is_name(name));
+    let (protocol, field) = (name(protocol)?, name(field)?);
     let sample = Dynamic {
         name: &["node_netstat_", protocol, "_", field],
         suffix: "",

@@ -52,9 +52,10 @@ impl Collector for Sockstat {
 /// A line such as `TCP: inuse 4 orphan 0 tw 4 alloc 17 mem 1`. `None` where it breaks off.
 fn put_line(line: &[u8], page_size: f64, out: &mut Recorder) -> Option<()> {
     let mut words = text::words(line);
-    let protocol = text::as_str(words.next()?)?.strip_suffix(':')?;
+    let is_name = |name: &&str| text::is_name(name);
+    let protocol = text::as_str(words.next()?)?.strip_suffix(':').filter(is_name)?;
     while let Some(name) = words.next() {
-        let name = text::as_str(name)?;
+        let name = text::as_str(name).filter(is_name)?;
         let value = text::parse_u64(words.next()?)? as f64;
         let mut put = |unit: &str, value: f64| {
             let sample = Dynamic {

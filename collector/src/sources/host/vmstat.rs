@@ -64,7 +64,8 @@ impl Collector for Vmstat {
 
 fn parse_line(line: &[u8]) -> Option<(&str, f64)> {
     let mut words = text::words(line);
-    Some((text::as_str(words.next()?)?, text::parse_f64(words.next()?)?))
+    let name = text::as_str(words.next()?).filter(|name| text::is_name(name))?;
+    Some((name, text::parse_f64(words.next()?)?))
 }
 
 #[cfg(test)]
@@ -76,5 +77,6 @@ mod tests {
         assert_eq!(parse_line(b"pgfault 2320168809"), Some(("pgfault", 2_320_168_809.0)));
         assert_eq!(parse_line(b"pgfault"), None);
         assert_eq!(parse_line(b"pgfault x"), None);
+        assert_eq!(parse_line(b"pg-fault 1"), None, "no name of a metric");
     }
 }

@@ -115,8 +115,12 @@ impl Fixtures {
         out: &mut Recorder,
     ) -> Result<(), CollectError> {
         let Fixtures { folder, interfaces, of } = self;
+        let interfaces = interfaces.read(buffer)?;
+        if of.len() > interfaces.len() {
+            of.retain(|name, _| interfaces.iter().any(|interface| interface.name == *name));
+        }
         // Some virtual devices have no name.
-        for interface in interfaces.read(buffer)?.iter().filter(|interface| !interface.name.is_empty()) {
+        for interface in interfaces.iter().filter(|interface| !interface.name.is_empty()) {
             let device = interface.name.as_str();
             put_frequency(device, interface.frequency, out);
             let files = of.entry_ref(device).or_insert_with(|| Files {
