@@ -16,4 +16,5 @@ pub mod sockets;
 pub mod sysfs;
 pub mod tcp_sockets;
 pub mod text;
+pub mod uevent;
 pub mod unix_socket;
