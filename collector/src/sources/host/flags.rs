@@ -35,6 +35,20 @@ impl Flag {
         Flag { name, default, help, hidden: false, alias_of: None }
     }
 
+    /// A pattern of the devices that a collector takes.
+    pub const fn device_include(name: &'static str) -> Self {
+        Flag::new(name, FlagDefault::Text(""), "Pattern of the devices to take (not with device-exclude).")
+    }
+
+    /// A pattern of the devices that a collector leaves out.
+    pub const fn device_exclude(name: &'static str) -> Self {
+        Flag::new(
+            name,
+            FlagDefault::Text(""),
+            "Pattern of the devices to leave out (not with device-include).",
+        )
+    }
+
     pub const fn hidden(name: &'static str, default: FlagDefault, help: &'static str) -> Self {
         Flag { name, default, help, hidden: true, alias_of: None }
     }
