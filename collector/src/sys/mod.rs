@@ -4,7 +4,6 @@ pub mod btrfs;
 pub mod clock;
 pub mod ethtool;
 pub mod file;
-pub mod folder;
 pub mod genetlink;
 pub mod identity;
 pub mod memory;
