@@ -227,7 +227,8 @@ impl Attribute {
         }
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A file may stand where other devices have a folder.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 self.state = State::Absent(LOOK_AGAIN);
                 return Ok(false);
             }
