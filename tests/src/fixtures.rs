@@ -70,25 +70,33 @@ pub fn reader(folder: &Path, collector: &str) -> (HostReader, Arc<SeriesTable>) 
 pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
+        let entry = entry.unwrap();
+        let (kind, path) = (entry.file_type().unwrap(), entry.path());
+        let target = to.join(entry.file_name());
+        if kind.is_dir() {
             copy(&path, &target);
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(std::fs::read_link(&path).unwrap(), &target).unwrap();
         } else {
             std::fs::copy(&path, &target).unwrap();
         }
     }
 }
 
-/// The files of a tree, in order.
+/// The files of a tree, in order. Links are not followed, as they lead in circles.
 ///
 /// # Panics
 /// When it can't be listed.
 pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+        let entry = entry.unwrap();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.extend(files(&entry.path()));
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
     }
     found.sort();
     found

@@ -34,7 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("reader", &["limits", "model", "ring", "self_metrics", "sources", "sys"]),
     ("aggregate", &["batch_log", "limits", "model", "ring", "self_metrics"]),
     ("sinks", &["aggregate", "batch_log", "config", "encode", "limits", "model", "self_metrics", "sys"]),
-    ("serve", &["config", "encode", "limits", "reader", "ring", "self_metrics", "sources", "sys"]),
+    ("serve", &["config", "encode", "limits", "model", "reader", "ring", "self_metrics", "sources", "sys"]),
     ("cli", &["config", "limits", "logging", "sources"]),
     ("reference", &["cli", "config", "model", "reader", "self_metrics", "sources"]),
 ];

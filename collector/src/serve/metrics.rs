@@ -1,7 +1,6 @@
 //! `/metrics`: filters as node_exporter has them, one gather, one page, in the format and coding that is asked for.
 
-use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,8 +10,8 @@ use hyper::{Request, Response, StatusCode};
 use tokio::sync::oneshot;
 
 use super::negotiate::{self, Coding};
+use super::press::Press;
 use super::routes::{Server, text};
-use crate::encode::exposition::{Conflicts, Exposition, Format};
 use crate::reader::{self, Gathered, Wanted};
 use crate::self_metrics::Cell;
 
@@ -23,18 +22,17 @@ const FOR_THE_PAGE: Duration = Duration::from_millis(500);
 
 /// The encoder of pages with what it remembers, and the names that filters may use.
 pub(super) struct Pages {
-    exposition: Mutex<Exposition>,
+    press: Mutex<Press>,
     enabled: Vec<&'static str>,
 }
 
 impl Pages {
     pub(super) fn new(enabled: Vec<&'static str>) -> Self {
-        Pages { exposition: Mutex::default(), enabled }
+        Pages { press: Mutex::default(), enabled }
     }
 
-    fn encode(&self, gathered: &Gathered, format: Format, only: &[String], out: &mut Vec<u8>) -> Conflicts {
-        let mut exposition = self.exposition.lock().unwrap_or_else(PoisonError::into_inner);
-        exposition.encode(&gathered.batches, format, only, out)
+    fn press(&self) -> MutexGuard<'_, Press> {
+        self.press.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,9 +77,9 @@ impl Server {
 
     /// The page; `only` the families of these names, or all.
     fn page(&self, gathered: Gathered, only: &[String], headers: &HeaderMap) -> Response<Full<Bytes>> {
-        let mut body = Vec::new();
         let format = negotiate::format(headers, self.open_metrics);
-        let conflicts = self.pages.encode(&gathered, format, only, &mut body);
+        let coding = negotiate::coding(headers);
+        let (body, conflicts) = self.pages.press().print(&gathered.batches, format, only, coding);
         let faults = conflicts.duplicates + conflicts.types + gathered.duplicates;
         if faults > 0 {
             self.counters.http_gather_errors.add(1);
@@ -91,8 +89,7 @@ impl Server {
             );
         }
         gathered.batches.into_iter().for_each(|batch| self.ring.give_back(batch));
-        let coding = negotiate::coding(headers);
-        let mut response = Response::new(Full::new(Bytes::from(compressed(body, coding))));
+        let mut response = Response::new(Full::new(body));
         let headers = response.headers_mut();
         let content_type = HeaderValue::from_static(negotiate::content_type(format));
         headers.insert(header::CONTENT_TYPE, content_type);
@@ -154,19 +151,6 @@ fn deadline(ours: Duration, headers: &HeaderMap) -> Duration {
     let header = headers.get(SCRAPE_TIMEOUT).and_then(|value| value.to_str().ok());
     let theirs = header.and_then(|text| Duration::try_from_secs_f64(text.parse().ok()?).ok());
     theirs.map_or(ours, |theirs| ours.min(theirs.saturating_sub(FOR_THE_PAGE).max(theirs / 2)))
-}
-
-/// The body, in that coding.
-fn compressed(page: Vec<u8>, coding: Coding) -> Vec<u8> {
-    match coding {
-        Coding::Identity => page,
-        Coding::Gzip => {
-            let room = Vec::with_capacity(page.len() / 4);
-            let mut encoder = flate2::write::GzEncoder::new(room, flate2::Compression::fast());
-            encoder.write_all(&page).and_then(|()| encoder.finish()).expect("writing to memory succeeds")
-        }
-        Coding::Zstd => zstd::bulk::compress(&page, 1).expect("writing to memory succeeds"),
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod guard;
 mod listen;
 mod metrics;
 mod negotiate;
+mod press;
 mod routes;
 mod tls;
 mod web_config;

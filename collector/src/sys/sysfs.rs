@@ -93,6 +93,9 @@ impl Listing {
         );
         self.names.sort_unstable();
         self.is_known = true;
+        // Room for the next look, which may come when nothing else needs memory.
+        self.before.clear();
+        self.before.reserve(self.raw.capacity());
         Ok(true)
     }
 
@@ -227,7 +230,6 @@ impl Attribute {
         }
         let file = match File::open(&self.path) {
             Ok(file) => file,
-            // A file may stand where other devices have a folder.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 self.state = State::Absent(LOOK_AGAIN);
                 return Ok(false);
@@ -392,6 +394,30 @@ mod tests {
         assert_eq!(attribute.read_line(&mut buffer).unwrap(), Some(&b" CPU "[..]));
         std::fs::write(&path, "\n").unwrap();
         assert_eq!(attribute.read_line(&mut buffer).unwrap(), Some(&b""[..]));
+    }
+
+    #[test]
+    fn descriptors_above_the_bound_are_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("value");
+        std::fs::write(&path, "1").unwrap();
+        let mut attributes: Vec<Attribute> = (0..most_kept() + 10).map(|_| Attribute::new(&path)).collect();
+        let mut buffer = Vec::new();
+        for attribute in &mut attributes {
+            assert_eq!(attribute.read(&mut buffer).unwrap(), Some(&b"1"[..]));
+        }
+        assert!(
+            attributes.iter().filter(|attribute| matches!(attribute.state, State::Open(_))).count()
+                <= most_kept()
+        );
+        std::fs::write(&path, "2").unwrap();
+        for attribute in &mut attributes {
+            assert_eq!(attribute.read(&mut buffer).unwrap(), Some(&b"2"[..]));
+        }
+        attributes.truncate(1);
+        let mut another = Attribute::new(&path);
+        another.read(&mut buffer).unwrap();
+        assert!(matches!(another.state, State::Open(_)), "there is room again");
     }
 
     #[test]

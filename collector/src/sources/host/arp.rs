@@ -21,16 +21,8 @@ pub(super) static COLLECTOR: Registration = Registration {
     name: "arp",
     default_enabled: true,
     flags: &[
-        Flag::new(
-            INCLUDE_FLAG,
-            FlagDefault::Text(""),
-            "Pattern of the devices to take (not with device-exclude).",
-        ),
-        Flag::new(
-            EXCLUDE_FLAG,
-            FlagDefault::Text(""),
-            "Pattern of the devices to leave out (not with device-include).",
-        ),
+        Flag::include(INCLUDE_FLAG),
+        Flag::exclude(EXCLUDE_FLAG),
         Flag::new(
             NETLINK_FLAG,
             FlagDefault::Switch(true),

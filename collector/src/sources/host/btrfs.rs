@@ -181,7 +181,9 @@ impl System {
         if let Some(bytes) = read_number(reserve, unsigned, &Normal::NEVER, tick, faults) {
             out.put(&RESERVE, &[uuid], bytes);
         }
-        put_commits(commits, uuid, tick, out)?;
+        if let Err(error) = put_commits(commits, uuid, tick, out) {
+            faults.note(|| error);
+        }
         let devices = devices.refresh(Device::new)?;
         for space in spaces {
             space.put(uuid, devices.len(), tick, out, faults)?;

@@ -51,7 +51,7 @@ struct Cpu {
 impl Collector for Cpufreq {
     fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
         let mut faults = Faults::default();
-        for Cpu { number, numbers, governor, governors } in self.cpus.refresh(Cpu::new)? {
+        for Cpu { number, numbers, governor, governors } in self.cpus.refresh_if_any(Cpu::new)? {
             numbers.put(&[number], &NORMAL, tick, out, &mut faults);
             read_labels([&mut *governor, &mut *governors], &NORMAL, tick, &mut faults);
             if governor.text().is_empty() {

@@ -35,21 +35,9 @@ impl<D> Devices<D> {
     /// When the folder can't be read, [`CollectError::Absent`] when there is none.
     pub(super) fn refresh(
         &mut self,
-        mut make: impl FnMut(&str, &Path) -> Option<D>,
+        make: impl FnMut(&str, &Path) -> Option<D>,
     ) -> Result<&mut [D], CollectError> {
-        match self.listing.refresh() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.known.clear();
-                let path = self.listing.path();
-                let names = self.listing.names().iter().take(MOST_DEVICES);
-                self.known.extend(names.filter_map(|name| make(name, &path.join(name))));
-            }
-            Err(error) => {
-                self.known.clear();
-                return Err(CollectError::absent_is_no_data(error));
-            }
-        }
+        self.look(make)?;
         Ok(&mut self.known)
     }
 
@@ -58,9 +46,9 @@ impl<D> Devices<D> {
         &mut self,
         make: impl FnMut(&str, &Path) -> Option<D>,
     ) -> Result<&mut [D], CollectError> {
-        match self.refresh(make) {
-            Err(error) if error.is_no_data() => Ok(&mut []),
-            other => other,
+        match self.look(make) {
+            Err(error) if !error.is_no_data() => Err(error),
+            _ => Ok(&mut self.known),
         }
     }
 
@@ -74,8 +62,28 @@ impl<D> Devices<D> {
             self.rest -= 1;
             return Ok(&mut self.known);
         }
-        self.rest = LOOK_AGAIN;
-        self.refresh_if_any(make)
+        match self.look(make) {
+            Err(error) if !error.is_no_data() => return Err(error),
+            _ => self.rest = LOOK_AGAIN,
+        }
+        Ok(&mut self.known)
+    }
+
+    fn look(&mut self, mut make: impl FnMut(&str, &Path) -> Option<D>) -> Result<(), CollectError> {
+        match self.listing.refresh() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.known.clear();
+                let path = self.listing.path();
+                let names = self.listing.names().iter().take(MOST_DEVICES);
+                self.known.extend(names.filter_map(|name| make(name, &path.join(name))));
+            }
+            Err(error) => {
+                self.known.clear();
+                return Err(CollectError::absent_is_no_data(error));
+            }
+        }
+        Ok(())
     }
 }
 

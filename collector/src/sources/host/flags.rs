@@ -35,6 +35,19 @@ impl Flag {
         Flag { name, default, help, hidden: false, alias_of: None }
     }
 
+    /// The pattern of the devices that a collector takes; its counterpart is [`Flag::exclude`].
+    pub const fn include(name: &'static str) -> Self {
+        Flag::new(name, FlagDefault::Text(""), "Pattern of the devices to take (not with device-exclude).")
+    }
+
+    pub const fn exclude(name: &'static str) -> Self {
+        Flag::new(
+            name,
+            FlagDefault::Text(""),
+            "Pattern of the devices to leave out (not with device-include).",
+        )
+    }
+
     pub const fn hidden(name: &'static str, default: FlagDefault, help: &'static str) -> Self {
         Flag { name, default, help, hidden: true, alias_of: None }
     }

@@ -11,7 +11,7 @@ use super::devices::{
     Devices, Label, Normal, Numbers, Row, families, number_after, read_labels, read_required, rows,
 };
 use super::error::Faults;
-use super::{CollectError, Collector, Filter, Flag, FlagDefault, Registration, SetupError, Tick};
+use super::{CollectError, Collector, Filter, Flag, Registration, SetupError, Tick};
 use crate::model::{Family, Recorder};
 use crate::sys::sysfs::Refusal;
 use crate::sys::text;
@@ -34,18 +34,7 @@ rows! { STATE &["device", "port"];
 pub(super) static COLLECTOR: Registration = Registration {
     name: "infiniband",
     default_enabled: true,
-    flags: &[
-        Flag::new(
-            INCLUDE_FLAG,
-            FlagDefault::Text(""),
-            "Pattern of the devices to take (not with device-exclude).",
-        ),
-        Flag::new(
-            EXCLUDE_FLAG,
-            FlagDefault::Text(""),
-            "Pattern of the devices to leave out (not with device-include).",
-        ),
-    ],
+    flags: &[Flag::include(INCLUDE_FLAG), Flag::exclude(EXCLUDE_FLAG)],
     families: &families::<28>(&[STATE, COUNTERS, EXTENDED], &[&INFO]),
     new: |setup| {
         let filter = Filter::from_flags(setup.flags, (INCLUDE_FLAG, ""), (EXCLUDE_FLAG, ""))

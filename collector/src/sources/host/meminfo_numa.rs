@@ -39,7 +39,7 @@ struct Node {
 impl Collector for Nodes {
     fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
         let mut faults = Faults::default();
-        for node in self.nodes.refresh(Node::new)? {
+        for node in self.nodes.refresh_if_any(Node::new)? {
             if let Err(error) = node.put(tick, out, &mut faults) {
                 faults.note(|| error);
             }

@@ -34,16 +34,8 @@ pub(super) static COLLECTOR: Registration = Registration {
     name: "netdev",
     default_enabled: true,
     flags: &[
-        Flag::new(
-            INCLUDE_FLAG,
-            FlagDefault::Text(""),
-            "Pattern of the devices to take (not with device-exclude).",
-        ),
-        Flag::new(
-            EXCLUDE_FLAG,
-            FlagDefault::Text(""),
-            "Pattern of the devices to leave out (not with device-include).",
-        ),
+        Flag::include(INCLUDE_FLAG),
+        Flag::exclude(EXCLUDE_FLAG),
         Flag::alias(OLD_INCLUDE_FLAG, INCLUDE_FLAG),
         Flag::alias(OLD_EXCLUDE_FLAG, EXCLUDE_FLAG),
         Flag::new(ADDRESS_FLAG, FlagDefault::Switch(false), "Give the addresses of every device too."),

@@ -21,51 +21,31 @@ const DEFAULT_FILES: [&str; 2] = ["/usr/share/misc/pci.ids", "/usr/share/hwdata/
 const PLACE: &[&str] = &["segment", "bus", "device", "function"];
 const INFO_NAME: &str = "node_pcidevice_info";
 const INFO_HELP: &str = "A PCI device, what it is, and the bridge that it is behind; always 1.";
-static INFO: Family = Family::gauge(
-    INFO_NAME,
-    INFO_HELP,
-    &[
-        "segment",
-        "bus",
-        "device",
-        "function",
-        "parent_segment",
-        "parent_bus",
-        "parent_device",
-        "parent_function",
-        "class_id",
-        "vendor_id",
-        "device_id",
-        "subsystem_vendor_id",
-        "subsystem_device_id",
-        "revision",
-    ],
-);
-static INFO_WITH_NAMES: Family = Family::gauge(
-    INFO_NAME,
-    INFO_HELP,
-    &[
-        "segment",
-        "bus",
-        "device",
-        "function",
-        "parent_segment",
-        "parent_bus",
-        "parent_device",
-        "parent_function",
-        "class_id",
-        "vendor_id",
-        "device_id",
-        "subsystem_vendor_id",
-        "subsystem_device_id",
-        "revision",
-        "vendor_name",
-        "device_name",
-        "subsystem_vendor_name",
-        "subsystem_device_name",
-        "class_name",
-    ],
-);
+const LABELS: [&str; 19] = [
+    "segment",
+    "bus",
+    "device",
+    "function",
+    "parent_segment",
+    "parent_bus",
+    "parent_device",
+    "parent_function",
+    "class_id",
+    "vendor_id",
+    "device_id",
+    "subsystem_vendor_id",
+    "subsystem_device_id",
+    "revision",
+    "vendor_name",
+    "device_name",
+    "subsystem_vendor_name",
+    "subsystem_device_name",
+    "class_name",
+];
+/// Labels without the names.
+const NUMBERS: usize = 14;
+static INFO: Family = Family::gauge(INFO_NAME, INFO_HELP, LABELS.split_at(NUMBERS).0);
+static INFO_WITH_NAMES: Family = Family::gauge(INFO_NAME, INFO_HELP, &LABELS);
 static POWER: Family = Family::gauge(
     "node_pcidevice_power_state",
     "State of a device's power: 1 for the one that it is in, 0 for the others.",
@@ -272,7 +252,7 @@ impl Device {
     }
 
     fn put(&mut self, tick: &mut Tick, out: &mut Recorder, faults: &mut Faults) {
-        let mut labels = [""; INFO_WITH_NAMES.labels.len()];
+        let mut labels = [""; LABELS.len()];
         labels.iter_mut().zip(&self.info).for_each(|(label, text)| *label = text);
         let is_named = self.info.len() == labels.len();
         out.put(if is_named { &INFO_WITH_NAMES } else { &INFO }, &labels[..self.info.len()], 1.0);

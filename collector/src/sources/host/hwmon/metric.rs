@@ -94,7 +94,7 @@ impl Metric {
         if self.unit == Unit::Switch {
             return Some(if word == b"1" { 1.0 } else { 0.0 });
         }
-        let number = text::parse_f64(word)?;
+        let number = text::parse_f64(word).filter(|number| number.is_finite())?;
         Some(match self.unit {
             Unit::AsItIs | Unit::Switch => number,
             Unit::Thousandths => number * 0.001,
@@ -198,6 +198,8 @@ mod tests {
         }
         assert!(Metric::of("temp", "label", false).is_none());
         assert!(Metric::of("vrm", "max", false).is_none());
-        assert_eq!(Metric::of("temp", "input", false).unwrap().value(b"N/A"), None);
+        for nothing in [&b"N/A"[..], b"nan", b""] {
+            assert_eq!(Metric::of("temp", "input", false).unwrap().value(nothing), None);
+        }
     }
 }
