@@ -15,7 +15,7 @@ static MAX_FDS: Family = Family::gauge("process_max_fds", "Open file descriptors
 static VIRTUAL: Family = Family::gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", &[]);
 static VIRTUAL_MAX: Family = Family::gauge(
     "process_virtual_memory_max_bytes",
-    "Virtual memory at the most, in bytes; -1 for no limit.",
+    "Virtual memory at the most, in bytes; 2^64-1 for no limit.",
     &[],
 );
 static RESIDENT: Family =
@@ -54,7 +54,9 @@ impl Process {
         let limit = |value: Option<procfs::process::LimitValue>| match value {
             #[expect(clippy::cast_precision_loss, reason = "a double is what the protocol has")]
             Some(procfs::process::LimitValue::Value(value)) => value as f64,
-            _ => -1.0,
+            // As other programs that are scraped have it.
+            Some(procfs::process::LimitValue::Unlimited) => u64::MAX as f64,
+            None => -1.0,
         };
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let (ticks_a_second, page_bytes) = (procfs::ticks_per_second() as f64, procfs::page_size() as f64);

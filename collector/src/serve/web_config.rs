@@ -327,4 +327,21 @@ mod tests {
             assert!(error.contains(expected), "{text}: {error}");
         }
     }
+
+    const SEED: &str = "tls_server_config:\n  cert_file: a.crt\n  key: |\n    PEM\n  client_ca_file: /ca.crt\n  \
+        client_auth_type: RequireAndVerifyClientCert\n  min_version: TLS12\n  cipher_suites: [A, B]\n\
+        http_server_config:\n  http2: false\n  headers:\n    X-Frame-Options: deny\nrate_limit:\n  \
+        interval: 1.5s\n  burst: 7\nbasic_auth_users:\n  \
+        alice: $2y$10$mDwo.lAisC94iLAyP81MCesa29IzH37oigHC/42V2pdJlUprsJPze\n";
+
+    proptest::proptest! {
+        #![proptest_config(crate::sys::bent::inputs())]
+
+        #[test]
+        fn bent_files_are_taken_or_explained(bytes in crate::sys::bent::bent(vec![SEED.into()])) {
+            if let Err(error) = parse(&String::from_utf8_lossy(&bytes)) {
+                proptest::prop_assert!(!error.is_empty());
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The only home of libc and of `unsafe` (with the ring and the eBPF maps): kept-open files, clocks, system calls.
 
+#[cfg(test)]
+pub(crate) mod bent;
 pub mod btrfs;
 pub mod clock;
 pub mod ethtool;

@@ -95,3 +95,37 @@ fn a_dump_in_pieces_is_the_dump() {
     assert_eq!(pieces, whole);
     assert!(netlink.buffer.is_empty());
 }
+
+/// The dumps of this host, as they came.
+fn dumps() -> Vec<Vec<u8>> {
+    let mut netlink = Netlink::new();
+    [Table::Links, Table::Neighbours4, Table::Addresses, Table::Routes, Table::Qdiscs]
+        .map(|table| {
+            netlink.dump(table).unwrap();
+            // Some thousand bytes hold every kind of message.
+            netlink.buffer[..netlink.buffer.len().min(8192)].to_vec()
+        })
+        .into()
+}
+
+proptest::proptest! {
+    #![proptest_config(crate::sys::bent::inputs())]
+
+    #[test]
+    fn bent_dumps_give_no_more_than_they_hold(bytes in crate::sys::bent::bent(dumps())) {
+        for table in [Table::Links, Table::Neighbours4, Table::Addresses, Table::Routes, Table::Qdiscs] {
+            let Request { answer, header, .. } = table.request();
+            let mut held = 0;
+            for (header, attributes) in (Messages { rest: &bytes, answer, header }) {
+                held += header.len();
+                for (_, content) in attributes {
+                    held += 4 + content.len();
+                    let within: usize = Attributes::nested(content).map(|(_, content)| 4 + content.len()).sum();
+                    proptest::prop_assert!(within <= content.len());
+                }
+            }
+            proptest::prop_assert!(held <= bytes.len());
+        }
+        let _ = scan(&mut bytes.clone(), 0, 1);
+    }
+}

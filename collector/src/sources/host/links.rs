@@ -188,4 +188,28 @@ mod tests {
             assert!(Link::parse(&[0; 12][..length], Attributes::nested(&[])).is_none());
         }
     }
+
+    /// The attributes of an interface with everything that is read of one.
+    fn interface() -> Vec<u8> {
+        let mut message = Vec::new();
+        let mut push =
+            |kind: u16, content: &[u8]| crate::sys::genetlink::push_attribute(&mut message, kind, content);
+        push(libc::IFLA_IFNAME, b"enp3s0f1np1\0");
+        push(libc::IFLA_STATS64, &[7; 200]);
+        push(libc::IFLA_MTU, &1500u32.to_ne_bytes());
+        push(libc::IFLA_CARRIER, &[1]);
+        push(libc::IFLA_PROP_LIST, b"\x0c\0\x35\0uplink0\0");
+        message
+    }
+
+    proptest::proptest! {
+        #![proptest_config(crate::sys::bent::inputs())]
+
+        #[test]
+        fn bent_links_give_no_more_than_they_hold(bytes in crate::sys::bent::bent(vec![interface()])) {
+            let link = Link::parse(&[0; 16], Attributes::nested(&bytes)).unwrap();
+            let names: usize = link.further_names().map(<[u8]>::len).sum();
+            proptest::prop_assert!(link.name.len() + names <= bytes.len());
+        }
+    }
 }

@@ -242,4 +242,33 @@ mod tests {
         assert!(Route::parse(&header(2), Attributes::nested(&[])).is_none());
         assert!(Route::parse(&header(1)[..7], Attributes::nested(&[])).is_none());
     }
+
+    /// The attributes of a route over two hops.
+    fn route() -> Vec<u8> {
+        let mut hops = vec![16, 0, 0, 1, 2, 0, 0, 0, 8, 0, 5, 0, 192, 0, 2, 1];
+        hops.extend([8, 0, 0, 1, 3, 0, 0, 0]);
+        let mut message = Vec::new();
+        for (kind, content) in [
+            (libc::RTA_DST, &[198, 51, 100, 0][..]),
+            (libc::RTA_GATEWAY, &[192, 0, 2, 254]),
+            (libc::RTA_PREFSRC, &[0x20; 16]),
+            (libc::RTA_PRIORITY, &[0, 2, 0, 0]),
+            (libc::RTA_OIF, &[2, 0, 0, 0]),
+            (libc::RTA_MULTIPATH, &hops),
+        ] {
+            crate::sys::genetlink::push_attribute(&mut message, kind, content);
+        }
+        message
+    }
+
+    proptest::proptest! {
+        #![proptest_config(crate::sys::bent::inputs())]
+
+        #[test]
+        fn bent_routes_give_no_more_than_they_hold(bytes in crate::sys::bent::bent(vec![route()])) {
+            let _ = Route::parse(&[2, 24, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0], Attributes::nested(&bytes));
+            let hops = Hops { rest: &bytes }.count();
+            proptest::prop_assert!(hops <= bytes.len() / 8);
+        }
+    }
 }

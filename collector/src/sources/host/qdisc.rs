@@ -232,4 +232,28 @@ mod tests {
         let (_, qdisc) = parse_qdisc(&header, Attributes::nested(old)).unwrap();
         assert_eq!(qdisc.counters()[1..3], [f64::from(0x0101_0101), f64::from(0x0101_0101)]);
     }
+
+    fn message() -> Vec<u8> {
+        let mut nested = Vec::new();
+        push_attribute(&mut nested, TCA_STATS_BASIC, &[7; 16]);
+        push_attribute(&mut nested, TCA_STATS_QUEUE, &[8; 20]);
+        push_attribute(&mut nested, TCA_STATS_PKT64, &[9; 8]);
+        let mut message = Vec::new();
+        push_attribute(&mut message, TCA_KIND, b"fq_codel\0");
+        push_attribute(&mut message, TCA_STATS2, &nested);
+        push_attribute(&mut message, TCA_STATS, &[1; 36]);
+        message
+    }
+
+    proptest::proptest! {
+        #![proptest_config(crate::sys::bent::inputs())]
+
+        #[test]
+        fn bent_messages_give_numbers_or_nothing(bytes in crate::sys::bent::bent(vec![message()])) {
+            if let Some((_, qdisc)) = parse_qdisc(&[0; 20], Attributes::nested(&bytes)) {
+                proptest::prop_assert!(qdisc.kind.len() <= bytes.len());
+                proptest::prop_assert!(qdisc.counters().iter().all(|value| value.is_finite()));
+            }
+        }
+    }
 }

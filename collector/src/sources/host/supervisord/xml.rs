@@ -211,4 +211,18 @@ mod tests {
         }
         assert!(parse_answer(&[0xff; 100]).is_err());
     }
+
+    proptest::proptest! {
+        #![proptest_config(crate::sys::bent::inputs())]
+
+        #[test]
+        fn bent_answers_are_refused_or_give_processes(
+            bytes in crate::sys::bent::bent(vec![[HEAD, &process("a", "<int>20</int>"), TAIL].concat().into()])
+        ) {
+            match parse_answer(&bytes) {
+                Ok(processes) => proptest::prop_assert!(processes.len() <= bytes.len() / 16),
+                Err(why) => proptest::prop_assert!(!why.is_empty()),
+            }
+        }
+    }
 }

@@ -108,3 +108,31 @@ fn cut_anywhere_it_is_refused_or_says_less() {
         }
     }
 }
+
+/// Every kind of line.
+const SEED: &str = "# HELP h Help \\\\ \\n.\n# TYPE h histogram\nh_bucket{a=\"1\",le=\"0.5\"} 1\n\
+    h_bucket{a=\"1\",le=\"+Inf\"} 3\nh_sum{a=\"1\"} 4\nh_count{a=\"1\"} 3\n# TYPE s summary\n\
+    s{quantile=\"0.9\"} 7\ns_sum 1e9\ns_count 2\n\n# a remark\nx{y=\"\u{e9}\\\"\"} NaN\nplain -Inf\n";
+
+proptest::proptest! {
+    #![proptest_config(crate::sys::bent::inputs())]
+
+    #[test]
+    fn bent_files_are_refused_or_give_names(bytes in crate::sys::bent::bent(vec![SEED.into()])) {
+        match parse_families(&bytes, 4) {
+            Err((line, what)) => proptest::prop_assert!(line <= bytes.len() + 1 && !what.is_empty()),
+            Ok(families) => {
+                let samples: usize = families.iter().map(|family| family.samples.len()).sum();
+                proptest::prop_assert!(samples <= bytes.len());
+                for family in &families {
+                    let is_name = family.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:".contains(&b));
+                    proptest::prop_assert!(is_name && !family.name.is_empty(), "{:?}", family.name);
+                    let labels = family.samples.iter().flat_map(|sample| &sample.labels);
+                    for (name, _) in labels {
+                        proptest::prop_assert!(crate::sys::text::is_name(name), "{name:?}");
+                    }
+                }
+            }
+        }
+    }
+}

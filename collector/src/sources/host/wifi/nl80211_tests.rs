@@ -61,3 +61,44 @@ fn a_station_gives_its_largest_numbers() {
     assert_eq!(station.beacon_loss, 0.0, "a number cut short");
     assert_eq!(parse_station(Attributes::nested(&attributes(&[(ATTR_MAC, &[0; 6])]))), None);
 }
+
+/// A message with a network and a station in it.
+fn everything() -> Vec<u8> {
+    let elements = [&[1, 2, 0x82, 0x84][..], &[0, 4], b"caf\xe9"].concat();
+    let network = attributes(&[
+        (BSS_BSSID, &[1; 6]),
+        (BSS_INFORMATION_ELEMENTS, &elements),
+        (BSS_STATUS, &1u32.to_ne_bytes()),
+    ]);
+    let rate = attributes(&[(RATE_BITRATE, &[1, 2]), (RATE_BITRATE32, &[1, 2, 3, 4])]);
+    let info = attributes(&[
+        (STA_RX_BYTES64, &[5; 8]),
+        (STA_SIGNAL, &[200]),
+        (STA_TX_BITRATE, &rate),
+        (STA_INACTIVE_TIME, &[0xff; 4]),
+    ]);
+    attributes(&[
+        (ATTR_IFINDEX, &[3, 0, 0, 0]),
+        (ATTR_IFNAME, b"wlp2s0\0"),
+        (ATTR_MAC, &[2; 6]),
+        (ATTR_BSS, &network),
+        (ATTR_STA_INFO, &info),
+    ])
+}
+
+proptest::proptest! {
+    #![proptest_config(crate::sys::bent::inputs())]
+
+    #[test]
+    fn bent_messages_give_numbers_or_nothing(bytes in crate::sys::bent::bent(vec![everything()])) {
+        if let Some(network) = parse_network(Attributes::nested(&bytes)) {
+            proptest::prop_assert!(network.name.len() <= bytes.len());
+        }
+        if let Some(station) = parse_station(Attributes::nested(&bytes)) {
+            proptest::prop_assert!(station.values().iter().all(|value| value.is_finite()));
+        }
+        if let Some(interface) = parse_interface(Attributes::nested(&bytes)) {
+            proptest::prop_assert!(!netlink::string(&interface.name).is_empty());
+        }
+    }
+}
