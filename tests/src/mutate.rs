@@ -158,6 +158,7 @@ pub fn rename(content: &[u8], random: &mut Random) -> Vec<u8> {
     bytes
 }
 
+#[expect(clippy::ptr_arg, reason = "as all mutations")]
 fn flip_bits(bytes: &mut Vec<u8>, random: &mut Random, _: &[Vec<u8>]) {
     for _ in 0..1 + random.below(4) {
         if !bytes.is_empty() {
@@ -167,6 +168,7 @@ fn flip_bits(bytes: &mut Vec<u8>, random: &mut Random, _: &[Vec<u8>]) {
     }
 }
 
+#[expect(clippy::ptr_arg, reason = "as all mutations")]
 fn exchange_bytes(bytes: &mut Vec<u8>, random: &mut Random, _: &[Vec<u8>]) {
     for _ in 0..1 + random.below(4) {
         if !bytes.is_empty() {

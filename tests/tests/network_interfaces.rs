@@ -193,3 +193,24 @@ fn another_namespace_is_read_from_its_files() {
         }
     });
 }
+
+#[test]
+fn a_steady_tick_needs_no_files() {
+    in_network_namespace("a_steady_tick_needs_no_files", |sysfs| {
+        make_interfaces();
+        run("ip", "link set left up");
+        let mut subject = Subject::new(sysfs, &["netclass"], &[]);
+        (0..3).for_each(|_| drop(subject.tick()));
+        run("umount", sysfs.to_str().unwrap());
+        run("ip", "link set left mtu 1234");
+        let said = subject.tick();
+        assert_eq!(value(&said, "node_network_mtu_bytes", "left"), Some(1234.0));
+        assert_eq!(value(&said, "node_network_flags", "left"), Some(4099.0));
+        assert_eq!(value(&said, "node_network_address_assign_type", "lo"), Some(0.0));
+        assert_eq!(value(&said, "node_network_speed_bytes", "left"), None, "read again, as it changed: gone");
+        // An interface that comes can't be compared with its files.
+        run("ip", "link add later type veth peer name later2");
+        let said = subject.tick();
+        assert!(!said.contains_key("node_network_up"), "there is nothing to read");
+    });
+}

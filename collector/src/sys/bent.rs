@@ -37,7 +37,7 @@ impl Edit {
             Edit::Set(byte) => bytes.splice(at..upto(1), [byte]).for_each(drop),
             Edit::Flip(bit) => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << bit),
             Edit::Insert(byte, times) => {
-                bytes.splice(at..at, std::iter::repeat_n(byte, times)).for_each(drop)
+                bytes.splice(at..at, std::iter::repeat_n(byte, times)).for_each(drop);
             }
             Edit::Remove(length) => drop(bytes.drain(at..upto(length))),
             Edit::Copy(from, length) => {

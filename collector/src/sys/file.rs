@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::uevent::{self, Seen};
+
 /// No kernel file that we read is larger: a reader stops there with an error that names the file.
 pub const MAX_KERNEL_FILE: usize = 64 << 20;
 const FIRST_READ: usize = 4096;
@@ -35,24 +37,26 @@ pub struct KeptFile {
     file: Option<File>,
     /// A read that leaves room and gives fewer bytes than this has reached the end of the file.
     ends_below: usize,
+    /// That it was not there.
+    absent: Seen,
 }
 
 impl KeptFile {
     /// A file of which nothing is known: its end is proved by a read of 0 bytes.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        KeptFile { path: path.into().into(), file: None, ends_below: 0 }
+        KeptFile { path: path.into().into(), file: None, ends_below: 0, absent: Seen::default() }
     }
 
     /// A file that the kernel makes in one piece (`single_open`, sysfs attributes, sysctls): a read that leaves
     /// room in the buffer has all of it.
     pub fn whole(path: impl Into<PathBuf>) -> Self {
-        KeptFile { path: path.into().into(), file: None, ends_below: usize::MAX }
+        KeptFile { path: path.into().into(), file: None, ends_below: usize::MAX, absent: Seen::default() }
     }
 
     /// A file made of records (`seq_file`) of at most `longest` bytes each: the kernel ends a read early only
     /// when the next record does not fit into a page, so a shorter read has all of it.
     pub fn records(path: impl Into<PathBuf>, longest: usize) -> Self {
-        KeptFile { path: path.into().into(), file: None, ends_below: RECORD_PAGE.saturating_sub(longest) }
+        KeptFile { ends_below: RECORD_PAGE.saturating_sub(longest), ..KeptFile::new(path) }
     }
 
     pub fn path(&self) -> &Path {
@@ -67,7 +71,8 @@ impl KeptFile {
     /// Reads the whole file as it is now into `buffer`, which is emptied first.
     ///
     /// A descriptor that fails is closed and the path opened once more, so that a file that was replaced, or a
-    /// device that went and came back, is found again.
+    /// device that went and came back, is found again. One that is absent is looked for again when a device or a module
+    /// came (see [`uevent`]).
     ///
     /// # Errors
     /// With the path, when the file can't be opened or read, or is larger than [`MAX_KERNEL_FILE`].
@@ -79,7 +84,17 @@ impl KeptFile {
             self.file = None;
         }
         let fail = |source| ReadError { path: self.path.clone(), source };
-        let file = File::open(&self.path).map_err(fail)?;
+        if self.absent.holds() {
+            return Err(fail(io::Error::from_raw_os_error(libc::ENOENT)));
+        }
+        let changes = uevent::changes();
+        let file = File::open(&self.path).map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                self.absent.note_absent(&self.path, changes);
+            }
+            fail(error)
+        })?;
+        self.absent.forget();
         read_from_start(&file, buffer, self.ends_below).map_err(fail)?;
         self.file = Some(file);
         Ok(buffer)

@@ -1,8 +1,9 @@
 //! sysfs, and folders like it: listings that stay open, and attributes that are read by kept descriptors.
 //!
-//! A listing costs two system calls (`lseek`, `getdents64`) while its entries are as they were; the numbers of
-//! the entries' inodes are compared too, so that a device which went and came back under its old name counts
-//! as another one. An attribute costs one `pread`; one that is absent is looked for again now and then only.
+//! A listing costs nothing while no device came or went (see [`super::uevent`]), else two system calls (`lseek`,
+//! `getdents64`) while its entries are as they were; the numbers of the entries' inodes are compared too, so that a
+//! device which went and came back under its old name counts as another one. An attribute costs one `pread`; one that
+//! is absent is looked for again now and then only.
 //! Whoever keeps attributes of a device makes them anew when the listing has changed.
 
 use std::fs::File;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::file::{ReadError, read_from_start};
+use super::uevent::{self, Seen};
 
 /// Attributes whose descriptors are kept at one time; further ones are opened and closed at each read. The
 /// limit of the process takes precedence: half of it is left to others.
@@ -40,6 +42,8 @@ pub struct Listing {
     before: Vec<u8>,
     names: Vec<String>,
     is_known: bool,
+    /// What the last look gave: the names as they are, or that there is no such folder.
+    seen: Seen,
 }
 
 #[derive(Debug)]
@@ -58,6 +62,7 @@ impl Listing {
             before: Vec::new(),
             names: Vec::new(),
             is_known: false,
+            seen: Seen::default(),
         }
     }
 
@@ -75,14 +80,28 @@ impl Listing {
     /// # Errors
     /// With the path, when the folder can't be read; then it has no names.
     pub fn refresh(&mut self) -> Result<bool, ReadError> {
+        if self.seen.holds() {
+            let absent = || io::Error::from_raw_os_error(libc::ENOENT);
+            return if self.is_known {
+                Ok(false)
+            } else {
+                Err(ReadError { path: self.path.clone(), source: absent() })
+            };
+        }
+        let changes = uevent::changes();
+        self.seen.forget();
         std::mem::swap(&mut self.raw, &mut self.before);
         if let Err(source) = self.list() {
+            if source.kind() == io::ErrorKind::NotFound {
+                self.seen.note_absent(&self.path, changes);
+            }
             self.folder = None;
             self.raw.clear();
             self.names.clear();
             self.is_known = false;
             return Err(ReadError { path: self.path.clone(), source });
         }
+        self.seen.note_listed(&self.path, changes);
         // Not the bytes: those between a name and the next entry are not written by the kernel.
         if self.is_known && entries(&self.raw).eq(entries(&self.before)) {
             return Ok(false);

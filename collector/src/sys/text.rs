@@ -196,9 +196,49 @@ impl Decimal {
     }
 }
 
+/// The longest address of the link layer, `MAX_ADDR_LEN` of the kernel.
+const LONGEST_ADDRESS: usize = 32;
+
+/// An address of the link layer as the kernel writes it, `00:1b:21:...`, on the stack: for label values.
+#[derive(Clone, Copy, Debug)]
+pub struct HardwareAddress {
+    text: [u8; LONGEST_ADDRESS * 3],
+    length: usize,
+}
+
+impl HardwareAddress {
+    /// What is beyond the longest address is left out.
+    pub fn new(address: &[u8]) -> Self {
+        let address = &address[..address.len().min(LONGEST_ADDRESS)];
+        let mut text = [b':'; LONGEST_ADDRESS * 3];
+        let digits = b"0123456789abcdef";
+        for (byte, place) in address.iter().zip(text.chunks_exact_mut(3)) {
+            let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
+            place[..2].copy_from_slice(&[digits[high], digits[low]]);
+        }
+        HardwareAddress { text, length: (address.len() * 3).saturating_sub(1) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        as_str(&self.text[..self.length]).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hardware_addresses_have_any_length() {
+        for (address, text) in [
+            (&[][..], ""),
+            (&[0xab], "ab"),
+            (&[0, 0x1b, 0x21, 0xff, 9, 0xa0], "00:1b:21:ff:09:a0"),
+            (&[7; 40], &["07"; 32].join(":")),
+        ] {
+            assert_eq!(HardwareAddress::new(address).as_str(), text);
+        }
+    }
 
     #[test]
     fn numbers_are_whole_words() {

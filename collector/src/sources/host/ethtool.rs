@@ -33,16 +33,8 @@ pub(super) static COLLECTOR: Registration = Registration {
     name: "ethtool",
     default_enabled: false,
     flags: &[
-        Flag::new(
-            INCLUDE_FLAG,
-            FlagDefault::Text(""),
-            "Pattern of the devices to take (not with device-exclude).",
-        ),
-        Flag::new(
-            EXCLUDE_FLAG,
-            FlagDefault::Text(""),
-            "Pattern of the devices to leave out (not with device-include).",
-        ),
+        Flag::include(INCLUDE_FLAG),
+        Flag::exclude(EXCLUDE_FLAG),
         Flag::new(METRICS_FLAG, FlagDefault::Text(".*"), "Pattern of the statistics to take."),
         Flag::hidden(
             FIXTURES_FLAG,

@@ -40,6 +40,7 @@ impl Flag {
         Flag::new(name, FlagDefault::Text(""), "Pattern of the devices to take (not with device-exclude).")
     }
 
+    /// The pattern of the devices that a collector leaves out.
     pub const fn exclude(name: &'static str) -> Self {
         Flag::new(
             name,

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::{Family, Recorder};
 use crate::sys::file::{KeptFile, ReadError};
+use crate::sys::uevent::Uevents;
 
 /// Declares one module for each collector and the table of them, in this order.
 macro_rules! collectors {
@@ -155,6 +156,8 @@ pub struct Tick {
     pub links: SharedLinks,
     /// When the tick ends; what has not ended by then is left out of it.
     deadline: Instant,
+    /// Tells whether folders of devices need be listed again.
+    uevents: Uevents,
 }
 
 impl Tick {
@@ -166,6 +169,7 @@ impl Tick {
             stat,
             links: SharedLinks::default(),
             deadline: Instant::now() + DEADLINE,
+            uevents: Uevents::listen(),
         }
     }
 
@@ -174,6 +178,7 @@ impl Tick {
         self.stat.is_read = false;
         self.links.next();
         self.deadline = deadline;
+        self.uevents.poll();
     }
 
     /// How long a collector that waits for others (a device, a server) may still do so.

@@ -39,16 +39,8 @@ pub(super) static COLLECTOR: Registration = Registration {
     default_enabled: false,
     flags: &[
         Flag::new(FIXTURES_FLAG, FlagDefault::Text(""), "Folder of a results.json to read, for tests."),
-        Flag::new(
-            INCLUDE_FLAG,
-            FlagDefault::Text(""),
-            "Pattern of the devices to take (not with device-exclude).",
-        ),
-        Flag::new(
-            EXCLUDE_FLAG,
-            FlagDefault::Text(""),
-            "Pattern of the devices to leave out (not with device-include).",
-        ),
+        Flag::include(INCLUDE_FLAG),
+        Flag::exclude(EXCLUDE_FLAG),
         Flag::alias(OLD_INCLUDE_FLAG, INCLUDE_FLAG),
         Flag::alias(OLD_EXCLUDE_FLAG, EXCLUDE_FLAG),
     ],

@@ -12,6 +12,7 @@ use nl80211::Nl80211;
 use super::error::Faults;
 use super::{CollectError, Collector, Flag, FlagDefault, Registration, Tick};
 use crate::model::{Family, Recorder};
+use crate::sys::text::HardwareAddress;
 
 const FIXTURES_FLAG: &str = "collector.wifi.fixtures";
 
@@ -137,10 +138,9 @@ impl Station {
     }
 
     fn put(&self, device: &str, out: &mut Recorder) {
-        let mut text = [0; 17];
-        let address = format_address(&self.address, &mut text);
+        let address = HardwareAddress::new(&self.address);
         for (family, value) in STATION_FAMILIES.iter().zip(self.values()) {
-            out.put(family, &[device, address], value);
+            out.put(family, &[device, address.as_str()], value);
         }
     }
 }
@@ -156,18 +156,5 @@ fn put_network(device: &str, address: &[u8; 6], name: &str, status: i64, out: &m
         2 => "ad-hoc",
         _ => "unknown",
     };
-    out.put(&INFO, &[device, format_address(address, &mut [0; 17]), name, mode], 1.0);
-}
-
-/// `aa:bb:cc:dd:ee:ff`.
-fn format_address<'t>(address: &[u8; 6], text: &'t mut [u8; 17]) -> &'t str {
-    let digits = b"0123456789abcdef";
-    for (n, byte) in address.iter().enumerate() {
-        text[n * 3] = digits[usize::from(byte >> 4)];
-        text[n * 3 + 1] = digits[usize::from(byte & 15)];
-        if n < 5 {
-            text[n * 3 + 2] = b':';
-        }
-    }
-    std::str::from_utf8(text).unwrap_or_default()
+    out.put(&INFO, &[device, HardwareAddress::new(address).as_str(), name, mode], 1.0);
 }

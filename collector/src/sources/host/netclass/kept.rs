@@ -17,7 +17,8 @@ use super::super::filter::Filter;
 use super::super::{Link, SharedLinks};
 use super::sysfs::{AttributePath, trimmed};
 use super::{ATTRIBUTE_SIZE, FILES, IFF_UP, NUMBERS, Number, View, parse_number};
-use crate::sys::folder::read_folder;
+use crate::sys::proc_list::Folder;
+use crate::sys::text::HardwareAddress;
 
 /// Ticks within which each interface has its turn.
 const ROUND: usize = 120;
@@ -29,7 +30,6 @@ const LONGEST_PAUSE: u32 = 64;
 const LEVELS: usize = 4;
 /// `MAX_ADDR_LEN` of the kernel.
 const ADDRESS_SIZE: usize = 32;
-const ADDRESS_TEXT_SIZE: usize = ADDRESS_SIZE * 3;
 /// The dump adds these to what the interface's own flags are, and says by counts whether the last two are set.
 const ADDED_FLAGS: u32 = (libc::IFF_RUNNING | libc::IFF_LOWER_UP | libc::IFF_DORMANT) as u32;
 const COUNTED_FLAGS: u32 = (libc::IFF_PROMISC | libc::IFF_ALLMULTI) as u32;
@@ -206,8 +206,15 @@ impl Kept {
 
     /// Whether sysfs has as many interfaces as the dump; [`Kept::note`] looks for each of them.
     fn lists_agree<'a>(&mut self, all: impl Iterator<Item = Link<'a>>) -> bool {
-        let Ok(entries) = read_folder(&self.folder, &mut self.buffer) else { return false };
-        entries.filter(|entry| !entry.is_file).count() == all.count()
+        let Ok(folder) = Folder::open(&self.folder) else { return false };
+        let mut count = 0;
+        while let Ok(entries) = folder.next_entries(&mut self.buffer) {
+            if entries.is_end() {
+                return count == all.count();
+            }
+            count += entries.filter(|entry| entry.may_be_folder).count();
+        }
+        false
     }
 
     /// Compares the interfaces with those of the last tick. Fails where one that is new is not the one that
@@ -336,9 +343,9 @@ fn is_the_same(link: &Link<'_>, path: &mut AttributePath) -> io::Result<bool> {
     let lower = i64::from(link.lower.unwrap_or(link.index));
     let same = read_number(path, link.name, Number::Index) == Some(i64::from(link.index))
         && read_number(path, link.name, Number::Lower) == Some(lower);
-    let (mut buffer, mut text) = ([0; ATTRIBUTE_SIZE], [0; ADDRESS_TEXT_SIZE]);
+    let mut buffer = [0; ATTRIBUTE_SIZE];
     let address = path.read(link.name, "address", &mut buffer)?;
-    Ok(same && address == Some(format_address(link.address, &mut text).as_bytes()))
+    Ok(same && address == Some(HardwareAddress::new(link.address).as_str().as_bytes()))
 }
 
 fn put_link(
@@ -348,13 +355,12 @@ fn put_link(
     path: &mut AttributePath,
     put: &mut impl FnMut(&View<'_>),
 ) {
-    let (mut address, mut broadcast) = ([0; ADDRESS_TEXT_SIZE], [0; ADDRESS_TEXT_SIZE]);
     let alias = trimmed(&link.alias[..link.alias.len().min(ATTRIBUTE_SIZE)]);
     let state = link.operstate.and_then(|state| OPERSTATES.get(usize::from(state)));
     put(&View {
         device,
-        address: format_address(link.address, &mut address),
-        broadcast: format_address(link.broadcast, &mut broadcast),
+        address: HardwareAddress::new(link.address).as_str(),
+        broadcast: HardwareAddress::new(link.broadcast).as_str(),
         duplex: extra.duplex.text(),
         operstate: state.copied().unwrap_or_default(),
         alias: &alias,
@@ -399,17 +405,6 @@ fn own_flags(link: &Link<'_>) -> Option<u32> {
     let counted = [(promiscuous, libc::IFF_PROMISC), (all_multicast, libc::IFF_ALLMULTI)];
     let set = counted.iter().filter(|(is_set, _)| *is_set).fold(0, |flags, &(_, flag)| flags | flag as u32);
     Some(link.flags & !(ADDED_FLAGS | COUNTED_FLAGS) | set)
-}
-
-/// `00:1b:21:...`, as sysfs writes addresses of any length.
-pub(super) fn format_address<'t>(address: &[u8], text: &'t mut [u8; ADDRESS_TEXT_SIZE]) -> &'t str {
-    let address = &address[..address.len().min(ADDRESS_SIZE)];
-    let digits = b"0123456789abcdef";
-    for (byte, place) in address.iter().zip(text.chunks_exact_mut(3)) {
-        let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
-        place.copy_from_slice(&[digits[high], digits[low], b':']);
-    }
-    std::str::from_utf8(&text[..(address.len() * 3).saturating_sub(1)]).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -9,12 +9,13 @@ use std::path::Path;
 use super::super::filter::Filter;
 use super::super::netdev::columns;
 use super::super::{CollectError, Link, SharedLinks};
-use super::kept::{OPERSTATES, format_address};
+use super::kept::OPERSTATES;
 use super::sysfs::AttributePath;
 use super::{ATTRIBUTE_SIZE, FILES, Number, UP, parse_number};
 use crate::model::{Dynamic, Family, Kind, Recorder};
 use crate::sys::genetlink;
 use crate::sys::netlink::{self, Attributes};
+use crate::sys::text::HardwareAddress;
 
 static INFO: Family = Family::gauge(
     "node_network_info",
@@ -111,12 +112,12 @@ impl Rtnl {
         let state = link.operstate.and_then(|state| OPERSTATES.get(usize::from(state)));
         let state = state.copied().unwrap_or_default();
         let duplex = self.mode(link.index).map_or("", |(_, duplex)| duplex);
-        let (mut address, mut broadcast) = ([0; 96], [0; 96]);
-        let address = format_address(link.address, &mut address);
-        let broadcast = format_address(link.broadcast, &mut broadcast);
+        let address = HardwareAddress::new(link.address);
+        let broadcast = HardwareAddress::new(link.broadcast);
         let alias = String::from_utf8_lossy(link.alias);
         out.put(&UP, &[device], f64::from(u8::from(state == "up")));
-        out.put(&INFO, &[device, address, broadcast, duplex, state, &alias], 1.0);
+        let labels = [device, address.as_str(), broadcast.as_str(), duplex, state, &alias];
+        out.put(&INFO, &labels, 1.0);
         for name in link.further_names() {
             out.put(&ALTERNATIVE_NAMES, &[device, &String::from_utf8_lossy(name)], 1.0);
         }

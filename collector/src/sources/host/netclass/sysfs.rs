@@ -13,7 +13,7 @@ use super::super::error::Faults;
 use super::super::filter::Filter;
 use super::{ATTRIBUTE_SIZE, FILES, View, parse_number};
 use crate::sys::file::{ReadError, read_attribute};
-use crate::sys::folder::read_folder;
+use crate::sys::proc_list::Folder;
 use crate::sys::text;
 
 /// The words, in the order of [`Sysfs::texts`].
@@ -40,25 +40,31 @@ impl Sysfs {
         faults: &mut Faults,
         put: &mut impl FnMut(&View<'_>),
     ) -> Result<(), CollectError> {
-        let fail = |source| ReadError { path: self.folder.clone(), source };
-        let entries = read_folder(&self.folder, buffer).map_err(|error| match error.kind() {
+        let path = self.folder.clone();
+        let fail = |source| ReadError { path: path.clone(), source };
+        let folder = Folder::open(&self.folder).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => CollectError::Absent(fail(error)),
             _ => CollectError::Read(fail(error)),
         })?;
-        // A file such as bonding_masters is no interface.
-        for entry in entries.filter(|entry| !entry.is_file) {
-            let device = String::from_utf8_lossy(entry.name);
-            if filter.ignores(&device) {
-                continue;
+        loop {
+            let entries = folder.next_entries(buffer).map_err(|error| CollectError::Read(fail(error)))?;
+            if entries.is_end() {
+                return Ok(());
             }
-            if let Err(error) = self.put_interface(entry.name, &device, put)
-                && error.raw_os_error() != Some(libc::ENODEV)
-            {
-                let path = self.path.as_path().into();
-                faults.note(|| CollectError::Read(ReadError { path, source: error }));
+            // A file such as bonding_masters is no interface.
+            for entry in entries.filter(|entry| entry.may_be_folder) {
+                let device = String::from_utf8_lossy(entry.name);
+                if filter.ignores(&device) {
+                    continue;
+                }
+                if let Err(error) = self.put_interface(entry.name, &device, put)
+                    && error.raw_os_error() != Some(libc::ENODEV)
+                {
+                    let path = self.path.as_path().into();
+                    faults.note(|| CollectError::Read(ReadError { path, source: error }));
+                }
             }
         }
-        Ok(())
     }
 
     fn put_interface(
