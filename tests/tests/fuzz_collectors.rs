@@ -34,9 +34,10 @@ const MOST_FILES: usize = 3;
 const HANGS: Duration = Duration::from_secs(60);
 
 /// What a tick may allocate: so much whatever it reads (buffers of their first size, listings of folders), and for
-/// each byte of input (a sample of a few bytes is a series with strings of its own).
+/// each byte of the largest input since the reader was made. A sample of two bytes is a series with strings of its
+/// own, and a name that takes the whole file stands in each of some dozens of series, and in what is kept of them.
 const MEMORY: usize = 768 << 10;
-const MEMORY_PER_BYTE: usize = 128;
+const MEMORY_PER_BYTE: usize = 1024;
 /// Samples of a tick: so many whatever is read (states of a set, the page of a clock), and for each byte of input.
 const SAMPLES: usize = 2000;
 const SAMPLES_PER_BYTE: f64 = 0.5;
@@ -44,9 +45,9 @@ const SAMPLES_PER_BYTE: f64 = 0.5;
 /// Panics of collectors, which the reader catches.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
-/// Collectors whose page depends on what they read before: the counters of a CPU never fall, and the names of a
-/// network driver's statistics are asked for once.
-const REMEMBERS: &[&str] = &["cpu", "ethtool"];
+/// Collectors whose page depends on what they read before: the counters of a CPU never fall, the names of a network
+/// driver's statistics are asked for once, and a state that a process was in stays, with 0.
+const REMEMBERS: &[&str] = &["cpu", "ethtool", "processes"];
 
 /// A copy of a case, whose files are bent.
 struct Tree {
@@ -264,10 +265,13 @@ fn round(
     random: &mut Random,
     extremes: &mut Extremes,
 ) -> Result<usize, String> {
+    let mut largest = 0;
     let mut tick = |subject: &mut Subject, tree: &Tree| {
         let (page, peak) = subject.tick();
-        extremes.note(&tree.name, tree.size, peak, samples(&page));
-        check(&page, peak, tree.size).map(|()| settled(page))
+        // What seldom changes is not read again each time.
+        largest = largest.max(tree.size);
+        extremes.note(&tree.name, largest, peak, samples(&page));
+        check(&page, peak, largest).map(|()| settled(page))
     };
     tree.restore();
     let new = |tree: &Tree| Subject::new(tree.folder.path(), &tree.collector);
