@@ -46,6 +46,7 @@ collectors! {
     btrfs,
     buddyinfo,
     cgroups,
+    chrony,
     conntrack,
     cpu,
     cpu_vulnerabilities,
