@@ -45,6 +45,7 @@ collectors! {
     bonding,
     btrfs,
     buddyinfo,
+    cgroup_units,
     cgroups,
     chrony,
     conntrack,
