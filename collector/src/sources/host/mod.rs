@@ -14,6 +14,7 @@ mod flags;
 mod links;
 mod nfs_rpc;
 mod number_file;
+mod pids;
 mod runner;
 mod tables;
 
@@ -90,6 +91,7 @@ collectors! {
     perf,
     powersupplyclass,
     pressure,
+    process_groups,
     processes,
     qdisc,
     rapl,
