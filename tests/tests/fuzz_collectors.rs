@@ -44,8 +44,8 @@ const SAMPLES_PER_BYTE: f64 = 0.5;
 /// Panics of collectors, which the reader catches.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
-/// Collectors whose page depends on what they read before: their counters never fall.
-const REMEMBERS: &[&str] = &["cpu", "process_groups"];
+/// Collectors whose page depends on what they read before: their counters never fall, or a state that was seen once stays.
+const REMEMBERS: &[&str] = &["cpu", "process_groups", "processes"];
 
 /// A copy of a case, whose files are bent.
 struct Tree {
