@@ -143,6 +143,13 @@ pub fn get(url: &str) -> Option<(u16, String)> {
     answer(agent().get(url).call())
 }
 
+/// The status and the packed body of a GET that asks for gzip; `None` when nobody answers.
+pub fn get_gzip(url: &str) -> Option<(u16, Vec<u8>)> {
+    let mut response = agent().get(url).header("Accept-Encoding", "gzip").call().ok()?;
+    let body = response.body_mut().with_config().limit(256 << 20).read_to_vec().ok()?;
+    Some((response.status().as_u16(), body))
+}
+
 /// The status and body of an empty POST.
 pub fn post(url: &str) -> Option<(u16, String)> {
     answer(agent().post(url).send_empty())
