@@ -1,11 +1,11 @@
-//! Collectors that ask somebody over a network, against servers in this process: a time server, and supervisord over
-//! TCP and a Unix socket.
+//! Collectors that ask somebody over a network, against servers in this process: a time server, chronyd over UDP and a
+//! Unix socket, and supervisord over TCP and a Unix socket.
 
 mod render;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -211,5 +211,183 @@ fn supervisord_that_answers_nonsense() {
         server.join().unwrap();
         assert!(!succeeded(&exposition), "{body}");
         assert!(!exposition.contains_key("node_supervisord_up"), "{body}");
+    }
+}
+
+/// What chronyd answers to a question: it follows 192.0.2.7, and has that server and a reference clock.
+fn chrony_answer(question: &[u8]) -> Vec<u8> {
+    let command = question[5];
+    let mut data = vec![0; if command == 33 { 76 } else { 48 }];
+    let mut put = |at: usize, bytes: &[u8]| data[at..at + bytes.len()].copy_from_slice(bytes);
+    let reply: u8 = match command {
+        14 => {
+            put(0, &2u32.to_be_bytes());
+            2
+        }
+        15 if question[23] == 0 => {
+            put(0, &[192, 0, 2, 7]);
+            // Family, padding, poll, stratum, state, mode, flags, reachability, age.
+            put(16, &[0, 1, 0, 0, 0, 6, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0o17, 0, 0, 0, 12]);
+            put(40, &0x0280_0000u32.to_be_bytes());
+            put(44, &0x0080_0000u32.to_be_bytes());
+            3
+        }
+        15 => {
+            put(0, b"PPS");
+            put(16, &[0, 1, 0, 0, 0xff, 0xff, 0, 0, 0, 5, 0, 2, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+            3
+        }
+        _ => {
+            put(0, &[192, 0, 2, 7, 192, 0, 2, 7]);
+            // Family, padding, stratum, leap second, time.
+            put(20, &[0, 1, 0, 0, 0, 3, 0, 1, 0x7f, 0xff, 0xff, 0xff]);
+            put(32, &1_700_000_000u32.to_be_bytes());
+            for number in 0..9u8 {
+                // 2^-1, 2^0 and so on: a coefficient of 2^23 and an exponent of two bits more.
+                put(
+                    40 + 4 * usize::from(number),
+                    &((u32::from(number) + 1) << 25 | 0x0080_0000).to_be_bytes(),
+                );
+            }
+            5
+        }
+    };
+    let mut answer = vec![6, 2, 0, 0, 0, command, 0, reply];
+    answer.resize(16, 0);
+    answer.extend_from_slice(&question[8..12]);
+    answer.resize(28, 0);
+    answer.extend(data);
+    answer
+}
+
+/// Answers so many questions over UDP; `change` may spoil an answer.
+fn chrony_over_udp(
+    questions: usize,
+    change: impl Fn(&mut Vec<u8>) + Send + 'static,
+) -> (String, JoinHandle<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        for _ in 0..questions {
+            let mut question = [0; 512];
+            let (length, client) = socket.recv_from(&mut question).unwrap();
+            let mut answer = chrony_answer(&question[..length]);
+            assert!(question[5] == 14 || length == answer.len(), "an answer is as long as its question");
+            // One that came too late for an earlier question.
+            let mut late = answer.clone();
+            late[16] ^= 1;
+            socket.send_to(&late, client).unwrap();
+            change(&mut answer);
+            socket.send_to(&answer, client).unwrap();
+        }
+    });
+    (address, server)
+}
+
+fn check_tracking(exposition: &Exposition) {
+    assert!(succeeded(exposition));
+    for (family, expected) in [
+        ("chrony_up", 1.0),
+        ("chrony_sources", 2.0),
+        ("chrony_tracking_stratum", 3.0),
+        ("chrony_tracking_leap_status", 1.0),
+        ("chrony_tracking_remote_reference", 1.0),
+        ("chrony_tracking_reference_timestamp_seconds", 1_700_000_000.0),
+        ("chrony_tracking_system_time_seconds", 0.5),
+        ("chrony_tracking_last_offset_seconds", 1.0),
+        ("chrony_tracking_rms_offset_seconds", 2.0),
+        ("chrony_tracking_frequency_ppms", 4.0),
+        ("chrony_tracking_residual_frequency_ppms", 8.0),
+        ("chrony_tracking_skew_ppms", 16.0),
+        ("chrony_tracking_root_delay_seconds", 32.0),
+        ("chrony_tracking_root_dispersion_seconds", 64.0),
+        ("chrony_tracking_update_interval_seconds", 128.0),
+    ] {
+        assert_eq!(value(exposition, family), expected, "{family}");
+    }
+    let labels = "tracking_address=\"192.0.2.7\",tracking_name=\"192.0.2.7\",tracking_refid=\"C0000207\"";
+    assert!(exposition["chrony_tracking_info"].1.contains_key(&format!("chrony_tracking_info{{{labels}}}")));
+}
+
+#[test]
+fn chronyd_over_udp_tells_its_sources() {
+    let (address, server) = chrony_over_udp(4, |_| {});
+    // The first address is that of nobody.
+    let given = [
+        ("collector.chrony.address", format!("unix:/nowhere/chronyd.sock,{address}")),
+        ("collector.chrony.sources", "true".into()),
+    ];
+    let exposition = tick("chrony", &given);
+    server.join().unwrap();
+    check_tracking(&exposition);
+    let server = "source_address=\"192.0.2.7\",source_name=\"192.0.2.7\"";
+    let clock = "source_address=\"80.80.83.0\",source_name=\"PPS\"";
+    for (family, of_server, of_clock) in [
+        ("chrony_sources_last_sample_age_seconds", 12.0, 4_294_967_295.0),
+        ("chrony_sources_last_sample_offset_seconds", 0.5, 0.0),
+        ("chrony_sources_last_sample_error_margin_seconds", 0.25, 0.0),
+        ("chrony_sources_polling_interval_seconds", 64.0, 0.5),
+        ("chrony_sources_reachability_ratio", 0.5, 0.0),
+        ("chrony_sources_stratum", 2.0, 0.0),
+    ] {
+        let samples = &exposition[family].1;
+        assert_eq!(samples.len(), 2, "{family}");
+        assert_eq!(samples[&format!("{family}{{{server}}}")], of_server, "{family}");
+        assert_eq!(samples[&format!("{family}{{{clock}}}")], of_clock, "{family}");
+    }
+    let states: Vec<&String> = exposition["chrony_sources_state_info"].1.keys().collect();
+    assert!(states[0].contains("source_mode=\"client\"") && states[0].contains("source_state=\"sync\""));
+    assert!(states[1].contains("source_mode=\"reference clock\"") && states[1].contains("\"outlier\""));
+}
+
+#[test]
+fn chronyd_over_its_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chronyd.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let server = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let mut question = [0; 512];
+            let (length, client) = socket.recv_from(&mut question).unwrap();
+            socket.send_to(&chrony_answer(&question[..length]), client.as_pathname().unwrap()).unwrap();
+        }
+    });
+    let exposition = tick("chrony", &[("collector.chrony.address", format!("unix:{}", path.display()))]);
+    server.join().unwrap();
+    check_tracking(&exposition);
+    assert!(!exposition.contains_key("chrony_sources_stratum"), "nobody asked for each source");
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["chronyd.sock"], "nothing is left behind");
+}
+
+#[test]
+fn chronyd_that_answers_nonsense() {
+    let spoil: [(&str, Spoil); 6] = [
+        ("short", |answer| answer.truncate(103)),
+        ("empty", Vec::clear),
+        ("of version 5", |answer| answer[0] = 5),
+        ("a question", |answer| answer[1] = 1),
+        ("of another kind", |answer| answer[7] = 2),
+        ("a refusal", |answer| answer[9] = 2),
+    ];
+    for (what, change) in spoil {
+        let (address, server) = chrony_over_udp(1, change);
+        let exposition = tick("chrony", &[("collector.chrony.address", address)]);
+        server.join().unwrap();
+        assert!(!succeeded(&exposition), "{what}");
+        assert_eq!(value(&exposition, "chrony_up"), 0.0, "{what}");
+        assert!(!exposition.contains_key("chrony_tracking_stratum"), "{what}");
+    }
+}
+
+#[test]
+fn chronyd_that_is_silent_or_absent() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let silent = socket.local_addr().unwrap().to_string();
+    for address in [silent, "unix:/nowhere/chronyd.sock".to_owned()] {
+        let exposition = tick("chrony", &[("collector.chrony.address", address)]);
+        assert!(!succeeded(&exposition));
+        assert_eq!(value(&exposition, "chrony_up"), 0.0);
     }
 }

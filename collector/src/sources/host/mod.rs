@@ -47,6 +47,7 @@ collectors! {
     btrfs,
     buddyinfo,
     cgroups,
+    chrony,
     conntrack,
     cpu,
     cpu_vulnerabilities,
