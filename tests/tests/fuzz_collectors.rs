@@ -47,7 +47,7 @@ static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 /// Collectors whose page depends on what they read before: the counters of a CPU never fall, the names of a network
 /// driver's statistics are asked for once, and a state that a process was in stays, with 0.
-const REMEMBERS: &[&str] = &["cpu", "ethtool", "processes"];
+const REMEMBERS: &[&str] = &["cpu", "ethtool", "process_groups", "processes"];
 
 /// A copy of a case, whose files are bent.
 struct Tree {

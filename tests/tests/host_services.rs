@@ -323,17 +323,16 @@ fn chronyd_over_udp_tells_its_sources() {
     let server = "source_address=\"192.0.2.7\",source_name=\"192.0.2.7\"";
     let clock = "source_address=\"80.80.83.0\",source_name=\"PPS\"";
     for (family, of_server, of_clock) in [
-        ("chrony_sources_last_sample_age_seconds", 12.0, 4_294_967_295.0),
-        ("chrony_sources_last_sample_offset_seconds", 0.5, 0.0),
-        ("chrony_sources_last_sample_error_margin_seconds", 0.25, 0.0),
-        ("chrony_sources_polling_interval_seconds", 64.0, 0.5),
-        ("chrony_sources_reachability_ratio", 0.5, 0.0),
-        ("chrony_sources_stratum", 2.0, 0.0),
+        ("chrony_sources_last_sample_age_seconds", 12.0, None),
+        ("chrony_sources_last_sample_offset_seconds", 0.5, None),
+        ("chrony_sources_last_sample_error_margin_seconds", 0.25, None),
+        ("chrony_sources_polling_interval_seconds", 64.0, Some(0.5)),
+        ("chrony_sources_reachability_ratio", 0.5, Some(0.0)),
+        ("chrony_sources_stratum", 2.0, Some(0.0)),
     ] {
         let samples = &exposition[family].1;
-        assert_eq!(samples.len(), 2, "{family}");
         assert_eq!(samples[&format!("{family}{{{server}}}")], of_server, "{family}");
-        assert_eq!(samples[&format!("{family}{{{clock}}}")], of_clock, "{family}");
+        assert_eq!(samples.get(&format!("{family}{{{clock}}}")).copied(), of_clock, "{family}");
     }
     let states: Vec<&String> = exposition["chrony_sources_state_info"].1.keys().collect();
     assert!(states[0].contains("source_mode=\"client\"") && states[0].contains("source_state=\"sync\""));

@@ -29,6 +29,8 @@ const MOST_SOURCES: u32 = 64;
 const LOCAL_REFERENCE: u32 = 0x7f7f_0101;
 const LOCAL_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 127, 1, 1));
 const REFERENCE_CLOCK: u16 = 2;
+/// The age of the last sample where there was none.
+const NO_SAMPLE: u32 = u32::MAX;
 /// The poll intervals that NTP knows lie well within.
 const POLLS: std::ops::RangeInclusive<i16> = -32..=32;
 const SOURCE: &[&str] = &["source_address", "source_name"];
@@ -320,9 +322,11 @@ fn put_source(source: &Source, text: &mut Vec<u8>, out: &mut Recorder) {
     let (state, mode) = (name(&STATES, source.state), name(&MODES, source.mode));
     let labels =
         [text::as_str(&text[..end]).unwrap_or_default(), text::as_str(&text[end..]).unwrap_or_default()];
-    out.put(&SOURCE_AGE, &labels, f64::from(source.sample_age));
-    out.put(&SOURCE_OFFSET, &labels, source.offset);
-    out.put(&SOURCE_ERROR, &labels, source.error);
+    if source.sample_age != NO_SAMPLE {
+        out.put(&SOURCE_AGE, &labels, f64::from(source.sample_age));
+        out.put(&SOURCE_OFFSET, &labels, source.offset);
+        out.put(&SOURCE_ERROR, &labels, source.error);
+    }
     if POLLS.contains(&source.poll) {
         out.put(&SOURCE_POLL, &labels, 2f64.powi(source.poll.into()));
     }

@@ -14,6 +14,7 @@ mod flags;
 mod links;
 mod nfs_rpc;
 mod number_file;
+mod pids;
 mod runner;
 mod tables;
 
@@ -46,6 +47,7 @@ collectors! {
     bonding,
     btrfs,
     buddyinfo,
+    cgroup_units,
     cgroups,
     chrony,
     conntrack,
@@ -90,6 +92,7 @@ collectors! {
     perf,
     powersupplyclass,
     pressure,
+    process_groups,
     processes,
     qdisc,
     rapl,

@@ -6,17 +6,14 @@
 //! What vanishes meanwhile is passed over, as are processes that hidepid=2 hides. With hidepid=1 there is an error:
 //! the counts would be too low. A state that was seen once stays, with 0: most come and go from tick to tick.
 
-use std::ffi::CStr;
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
 
 use super::error::Faults;
 use super::number_file::read_u64;
+use super::pids::{self, Pids, Process, STAT_BYTES, SubPath, is_gone, is_number};
 use super::{CollectError, Collector, Registration, Tick};
 use crate::model::{Family, Recorder};
-use crate::sys::file::{KeptFile, ReadError};
-use crate::sys::proc_list::Folder;
+use crate::sys::file::KeptFile;
 use crate::sys::text;
 
 static THREADS: Family = Family::gauge("node_processes_threads", "Threads of all processes.", &[]);
@@ -42,8 +39,7 @@ pub(super) static COLLECTOR: Registration = Registration {
         let sysctl = |name: &str| KeptFile::whole(setup.paths.proc("sys/kernel").join(name));
         Ok(Box::new(Processes {
             walk: Walk {
-                path: setup.paths.procfs.as_path().into(),
-                proc: None,
+                pids: Pids::new(&setup.paths.procfs),
                 has_tasks: setup.paths.proc("self/task").exists(),
                 stat: Box::new([0; STAT_BYTES]),
             },
@@ -53,9 +49,6 @@ pub(super) static COLLECTOR: Registration = Registration {
         }))
     },
 };
-
-/// 52 numbers of up to 20 digits, and a name of up to 64 bytes.
-const STAT_BYTES: usize = 2048;
 
 struct Processes {
     walk: Walk,
@@ -140,12 +133,13 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
 }
 
 struct Walk {
-    path: Arc<Path>,
-    proc: Option<Folder>,
+    pids: Pids,
     /// A copy of /proc may be without them.
     has_tasks: bool,
     stat: Box<[u8; STAT_BYTES]>,
 }
+
+const EXPECTED: &str = "expected `number (name) state` and numbers";
 
 impl Walk {
     /// Calls `each` for every process, and `each_thread` with the state of every thread.
@@ -155,55 +149,37 @@ impl Walk {
         mut each: impl FnMut(Stat),
         mut each_thread: impl FnMut(u8),
     ) -> Result<(), CollectError> {
-        let fail = |source| ReadError { path: self.path.clone(), source };
-        let proc = match &mut self.proc {
-            Some(proc) => {
-                proc.rewind().map_err(fail)?;
-                proc
-            }
-            none => none.insert(Folder::open(&self.path).map_err(fail)?),
-        };
-        loop {
-            let batch = proc.next_entries(&mut tick.buffer).map_err(fail)?;
-            if batch.is_end() {
+        let Walk { pids, has_tasks, stat: room } = self;
+        pids.each(&mut tick.buffer, |process| {
+            let Some(line) = process.read(b"/stat", &mut room[..])? else { return Ok(()) };
+            let stat = parse_stat(line).ok_or_else(|| process.malformed(b"/stat", EXPECTED))?;
+            each(stat);
+            if !*has_tasks {
                 return Ok(());
             }
-            for entry in batch {
-                if !is_number(entry.name) {
-                    continue;
-                }
-                let path = SubPath::new(&[entry.name, b"/stat"]);
-                let Some(stat) = read_stat(proc, &path, &mut self.stat, &self.path)? else { continue };
-                each(stat);
-                if !self.has_tasks {
-                    continue;
-                }
-                each_thread(stat.state);
-                if stat.threads > 1 {
-                    let room = (&mut tick.scratch, &mut *self.stat);
-                    put_threads(proc, entry.name, room, &self.path, &mut each_thread)?;
-                }
+            each_thread(stat.state);
+            if stat.threads > 1 {
+                put_threads(process, (&mut tick.scratch, room), &mut each_thread)?;
             }
-        }
+            Ok(())
+        })
     }
 }
 
 /// The threads of a process but the first, which is the process itself.
 fn put_threads(
-    proc: &Folder,
-    pid: &[u8],
-    (entries, stat): (&mut Vec<u8>, &mut [u8; STAT_BYTES]),
-    root: &Path,
+    process: &Process<'_>,
+    (entries, room): (&mut Vec<u8>, &mut [u8; STAT_BYTES]),
     each_thread: &mut impl FnMut(u8),
 ) -> Result<(), CollectError> {
-    let path = SubPath::new(&[pid, b"/task"]);
+    let path = SubPath::new(&[process.pid, b"/task"]);
     let fail = |source: io::Error| -> Result<(), CollectError> {
         if is_gone(&source) {
             return Ok(());
         }
-        Err(path.error(root, source))
+        Err(path.error(process.root, source))
     };
-    let tasks = match proc.folder_in(path.as_c_str()) {
+    let tasks = match process.folder.folder_in(path.as_c_str()) {
         Ok(tasks) => tasks,
         Err(error) => return fail(error),
     };
@@ -215,74 +191,13 @@ fn put_threads(
         if batch.is_end() {
             return Ok(());
         }
-        for task in batch.filter(|task| task.name != pid && is_number(task.name)) {
+        for task in batch.filter(|task| task.name != process.pid && is_number(task.name)) {
             let path = SubPath::new(&[task.name, b"/stat"]);
-            if let Some(stat) = read_stat(&tasks, &path, stat, root)? {
-                each_thread(stat.state);
-            }
+            let Some(line) = pids::read_in(&tasks, &path, room, process.root)? else { continue };
+            let stat = parse_stat(line);
+            let malformed = || CollectError::malformed(&process.root.join(path.as_str()), 1, EXPECTED);
+            each_thread(stat.ok_or_else(malformed)?.state);
         }
-    }
-}
-
-/// `None` if the process or thread is gone.
-fn read_stat(
-    folder: &Folder,
-    path: &SubPath,
-    room: &mut [u8; STAT_BYTES],
-    root: &Path,
-) -> Result<Option<Stat>, CollectError> {
-    match folder.read_in(path.as_c_str(), room) {
-        Ok(length) => parse_stat(&room[..length]).map(Some).ok_or_else(|| {
-            let path = root.join(path.as_str());
-            CollectError::malformed(&path, 1, "expected `number (name) state` and numbers")
-        }),
-        Err(error) if is_gone(&error) => Ok(None),
-        Err(error) => Err(path.error(root, error)),
-    }
-}
-
-fn is_number(name: &[u8]) -> bool {
-    name.first().is_some_and(u8::is_ascii_digit)
-}
-
-/// It went between being listed and being read.
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
-}
-
-/// A path below /proc, on the stack.
-struct SubPath {
-    bytes: [u8; SubPath::ROOM],
-}
-
-impl SubPath {
-    /// A number of ten digits, a slash, and the name of a file.
-    const ROOM: usize = 32;
-
-    /// What does not fit is cut off; no number of a process is that long.
-    fn new(pieces: &[&[u8]]) -> Self {
-        let mut bytes = [0; SubPath::ROOM];
-        let joined = pieces.iter().flat_map(|piece| piece.iter());
-        bytes[..SubPath::ROOM - 1].iter_mut().zip(joined).for_each(|(to, from)| *to = *from);
-        SubPath { bytes }
-    }
-
-    fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
-    }
-
-    fn as_str(&self) -> &str {
-        self.as_c_str().to_str().unwrap_or_default()
-    }
-
-    fn error(&self, root: &Path, source: io::Error) -> CollectError {
-        let denied = matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES));
-        let error = ReadError { path: root.join(self.as_str()).into(), source };
-        if denied {
-            let needed = "needs root or CAP_SYS_PTRACE where /proc is mounted with hidepid";
-            return CollectError::Other(format!("{error}: {needed}"));
-        }
-        CollectError::Read(error)
     }
 }
 
@@ -298,14 +213,5 @@ mod tests {
         assert_eq!(parse_stat(torn), None);
         assert_eq!(parse_stat(b"7 (a"), None);
         assert_eq!(parse_stat(b"7 (a) 1 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 12 0"), None);
-    }
-
-    #[test]
-    fn errors_say_what_is_needed() {
-        let path = SubPath::new(&[b"4194304", b"/task"]);
-        assert_eq!(path.as_str(), "4194304/task");
-        let error = path.error(Path::new("/proc"), io::Error::from_raw_os_error(libc::EPERM)).to_string();
-        assert!(error.starts_with("/proc/4194304/task: ") && error.contains("hidepid"), "{error}");
-        assert_eq!(SubPath::new(&[&[b'9'; 100]]).as_str().len(), SubPath::ROOM - 1);
     }
 }
