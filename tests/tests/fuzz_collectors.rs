@@ -1,6 +1,6 @@
 //! Bends the made-up trees of /proc, /sys and the like, and holds every collector to what it must do with any input:
-//! no panic, no hang, memory and samples in proportion to the input, names that may be exposed, and the right page
-//! again as soon as the files are right again.
+//! no panic, no hang, few open files, memory and samples in proportion to the input, names that may be exposed, and
+//! the right page again as soon as the files are right again.
 //!
 //! `COLLECTOR_FUZZ_SECONDS` says for how long (all cases take turns), `COLLECTOR_FUZZ_SEED` where to begin: a failure
 //! names the seed that shows it again at once.
@@ -41,6 +41,9 @@ const MEMORY_PER_BYTE: usize = 1024;
 /// Samples of a tick: so many whatever is read (states of a set, the page of a clock), and for each byte of input.
 const SAMPLES: usize = 2000;
 const SAMPLES_PER_BYTE: f64 = 0.5;
+
+/// Files that may be open: no tree has more.
+const MOST_OPEN: usize = 500;
 
 /// Panics of collectors, which the reader catches.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
@@ -271,6 +274,10 @@ fn round(
         // What seldom changes is not read again each time.
         largest = largest.max(tree.size);
         extremes.note(&tree.name, largest, peak, samples(&page));
+        let open = std::fs::read_dir("/proc/self/fd").map_or(usize::MAX, Iterator::count);
+        if open > MOST_OPEN {
+            return Err(format!("{open} files are open for {largest} bytes of input"));
+        }
         check(&page, peak, largest).map(|()| settled(page))
     };
     tree.restore();
@@ -364,6 +371,8 @@ const FOUND: &[(&str, &str, &str, &str)] = &[
     ("meminfo/modern", "proc/meminfo", "Active", "Ac=tive"),
     ("vmstat/defaults", "proc/vmstat", "pswpout", "pswpou\\"),
     ("netstat/defaults", "proc/net/netstat", "SyncookiesSent", "SyncookiesSe.t"),
+    // A file was kept open for each name, as often as it stood there.
+    ("bonding/two_bonds", "sys/class/net/bonding_masters", "bond0", "bond0 bond0"),
 ];
 
 #[test]
@@ -388,13 +397,13 @@ fn what_was_found_stays_mended() {
 }
 
 /// Ticks with other names each time, before and after which what is allocated is compared.
-const RENAMED_FIRST: usize = 100;
+const RENAMED_FIRST: usize = 200;
 const RENAMED_THEN: usize = 400;
 /// What names that came and went may leave: the few shapes that a recorder can come back to.
-const LEFT: usize = 16 << 10;
+const LEFT: usize = 32 << 10;
 /// Those that decide by patterns: the decisions are remembered for a while, up to a limit of their own.
 const DECIDE: &[&str] = &["arp", "diskstats", "filesystem", "interrupts", "slabinfo"];
-const LEFT_BY_DECISIONS: usize = 48 << 10;
+const LEFT_BY_DECISIONS: usize = 64 << 10;
 
 /// What is kept by name must go with its name: else a host on which containers come and go fills our memory.
 #[test]
