@@ -361,25 +361,28 @@ fn bent_files_do_no_harm() {
     assert!(inputs > 0);
 }
 
-/// What was found here once: a case, a file of it, what is exchanged in it and with what. Afterwards the file is right
+/// What was found here once: a case, a file of it, what is exchanged in it and with what, and whether the
+/// collector succeeds then. Afterwards the file is right
 /// again, and the page must be.
-const FOUND: &[(&str, &str, &str, &str)] = &[
+const FOUND: &[(&str, &str, &str, &str, f64)] = &[
     // A number too many was taken for a word of the line, and still was when it had gone.
-    ("interrupts/x86", "proc/interrupts", "0:         18", "0:     x     18"),
-    ("sockstat/both", "proc/net/sockstat", "inuse", "in-use"),
-    ("sockstat/both", "proc/net/sockstat", "TCP:", "T.CP:"),
-    ("meminfo/modern", "proc/meminfo", "Active", "Ac=tive"),
-    ("vmstat/defaults", "proc/vmstat", "pswpout", "pswpou\\"),
-    ("netstat/defaults", "proc/net/netstat", "SyncookiesSent", "SyncookiesSe.t"),
+    ("interrupts/x86", "proc/interrupts", "0:         18", "0:     x     18", 0.0),
+    ("sockstat/both", "proc/net/sockstat", "inuse", "in-use", 0.0),
+    ("sockstat/both", "proc/net/sockstat", "TCP:", "T.CP:", 0.0),
+    ("meminfo/modern", "proc/meminfo", "Active", "Ac=tive", 0.0),
+    ("vmstat/defaults", "proc/vmstat", "pswpout", "pswpou\\", 0.0),
+    ("netstat/defaults", "proc/net/netstat", "SyncookiesSent", "SyncookiesSe.t", 0.0),
     // A file was kept open for each name, as often as it stood there.
-    ("bonding/two_bonds", "sys/class/net/bonding_masters", "bond0", "bond0 bond0"),
+    ("bonding/two_bonds", "sys/class/net/bonding_masters", "bond0", "bond0 bond0", 0.0),
+    // The sum of all threads overflowed.
+    ("processes/threads", "proc/1/stat", "20 0 1 0", "20 0 18446744073709551615 0", 1.0),
 ];
 
 #[test]
 fn what_was_found_stays_mended() {
     let _turn = turn();
     let mut trees: Vec<Tree> = fixtures::cases().iter().map(Tree::new).collect();
-    for (case, file, from, to) in FOUND {
+    for (case, file, from, to, success) in FOUND {
         let tree = trees.iter_mut().find(|tree| tree.name == *case).unwrap();
         let path = tree.folder.path().join(file);
         let content = std::fs::read_to_string(&path).unwrap();
@@ -390,8 +393,12 @@ fn what_was_found_stays_mended() {
         overwrite(&path, bent.as_bytes());
         let (page, peak) = subject.tick();
         check(&page, peak, tree.size).unwrap();
-        assert_eq!(page["node_scrape_collector_success"].1.values().sum::<f64>(), 0.0, "{case}: {to}");
+        let outcome: f64 = page["node_scrape_collector_success"].1.values().sum();
+        assert_eq!(outcome, *success, "{case}: {to}");
         tree.restore();
+        if REMEMBERS.contains(&tree.collector.as_str()) {
+            continue;
+        }
         assert!(is_same(&settled(subject.tick().0), &whole), "{case}: {to}");
     }
 }
