@@ -177,6 +177,7 @@ impl Collector for CgroupUnits {
                 Err(error) => faults.note(|| CollectError::absent_is_no_data(error)),
             }
         }
+        devices.finish();
         faults.finish()
     }
 }

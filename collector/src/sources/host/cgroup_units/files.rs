@@ -217,10 +217,15 @@ fn put_io(line: &[u8], unit: &str, devices: &mut Devices, out: &mut Recorder) ->
     Some(())
 }
 
-/// The names of block devices by their numbers, such as `8:0`: looked up once each.
+/// The names of block devices by their numbers, such as `8:0`: looked up once, and kept while some unit uses them.
 pub(super) struct Devices {
     folder: PathBuf,
-    names: HashMap<String, String>,
+    names: HashMap<String, Device>,
+}
+
+struct Device {
+    name: String,
+    is_used: bool,
 }
 
 impl Devices {
@@ -241,8 +246,15 @@ impl Devices {
             }
             let link = std::fs::read_link(self.folder.join(number)).ok();
             let name = link.as_deref().and_then(|link| link.file_name()?.to_str()).unwrap_or(number);
-            self.names.insert(number.to_owned(), name.to_owned());
+            self.names.insert(number.to_owned(), Device { name: name.to_owned(), is_used: true });
         }
-        self.names.get(number).map(String::as_str)
+        let device = self.names.get_mut(number)?;
+        device.is_used = true;
+        Some(&device.name)
+    }
+
+    /// Ends a tick: forgets those that nobody named in it.
+    pub(super) fn finish(&mut self) {
+        self.names.retain(|_, device| std::mem::take(&mut device.is_used));
     }
 }
