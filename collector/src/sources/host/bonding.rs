@@ -1,5 +1,6 @@
 //! Bonded network interfaces and how many of their members are up, from /sys/class/net. Cost a tick: a read,
 //! one more for each bond, and one for each member. Without the kernel module there is nothing to read.
+//! Refuses a list with a name twice, or with more than [`MOST_NAMES`]: a file is kept open for each.
 
 use std::path::PathBuf;
 
@@ -9,6 +10,9 @@ use crate::model::{Family, Recorder};
 use crate::sys::file::KeptFile;
 use crate::sys::sysfs::Attribute;
 use crate::sys::text;
+
+/// Names in a list of bonds or members.
+const MOST_NAMES: usize = 1024;
 
 static MEMBERS: Family =
     Family::gauge("node_bonding_slaves", "Interfaces that a bond is made of.", &["master"]);
@@ -54,8 +58,11 @@ impl Collector for Bonding {
         let Bonding { folder, names, known, bonds } = self;
         let text = names.read(&mut tick.buffer).map_err(CollectError::absent_is_no_data)?;
         if remember(known, text) {
-            let names = text::words(known).filter_map(text::as_str);
-            *bonds = names.map(|name| Bond::new(name, folder.join(name))).collect();
+            bonds.clear();
+            match parse_names(known) {
+                Some(names) => bonds.extend(names.iter().map(|name| Bond::new(name, folder.join(name)))),
+                None => return Err(refuse(names, known)),
+            }
         }
         let mut faults = Faults::default();
         for bond in bonds {
@@ -81,8 +88,11 @@ impl Bond {
     fn count(&mut self, tick: &mut Tick) -> Result<(u32, u32), CollectError> {
         let text = self.names.read(&mut tick.buffer)?;
         if remember(&mut self.known, text) {
-            let names = text::words(&self.known).filter_map(text::as_str);
-            self.members = names.map(|name| Member::new(name, &self.folder)).collect();
+            self.members.clear();
+            match parse_names(&self.known) {
+                Some(names) => self.members.extend(names.iter().map(|name| Member::new(name, &self.folder))),
+                None => return Err(refuse(&self.names, &mut self.known)),
+            }
         }
         let (mut members, mut active) = (0, 0);
         for Member { state, old_state } in &mut self.members {
@@ -108,6 +118,21 @@ impl Member {
     }
 }
 
+/// The names in a list; `None` where one stands there twice, or there are too many.
+fn parse_names(list: &[u8]) -> Option<Vec<&str>> {
+    let names: Vec<&str> = text::words(list).filter_map(text::as_str).take(MOST_NAMES + 1).collect();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    let is_good = names.len() <= MOST_NAMES && sorted.is_sorted_by(|a, b| a < b);
+    is_good.then_some(names)
+}
+
+/// The error for such a list, which is looked at again in the next tick.
+fn refuse(file: &KeptFile, known: &mut Vec<u8>) -> CollectError {
+    known.clear();
+    CollectError::malformed(file.path(), 1, format!("expected at most {MOST_NAMES} names, each once"))
+}
+
 /// Keeps `text`; whether it is other than before.
 fn remember(known: &mut Vec<u8>, text: &[u8]) -> bool {
     let is_new = known != text;
@@ -116,4 +141,19 @@ fn remember(known: &mut Vec<u8>, text: &[u8]) -> bool {
         known.extend_from_slice(text);
     }
     is_new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_each_name_once_and_an_end() {
+        assert_eq!(parse_names(b"bond1 bond0\n"), Some(vec!["bond1", "bond0"]));
+        assert_eq!(parse_names(b"\n"), Some(vec![]));
+        assert_eq!(parse_names(b"bond0 bond1 bond0\n"), None);
+        let many = |count: usize| (0..count).map(|n| format!("bond{n} ")).collect::<String>();
+        assert!(parse_names(many(MOST_NAMES).as_bytes()).is_some());
+        assert!(parse_names(many(MOST_NAMES + 1).as_bytes()).is_none());
+    }
 }

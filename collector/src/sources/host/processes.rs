@@ -92,7 +92,7 @@ impl Collector for Processes {
         let (mut pids, mut threads) = (0u64, 0u64);
         let each = |stat: Stat| {
             pids += 1;
-            threads += stat.threads;
+            threads = threads.saturating_add(stat.threads);
             states.count(stat.state);
         };
         walk.run(tick, each, |state| thread_states.count(state))?;
