@@ -1,8 +1,7 @@
 //! The NFS client, from /proc/net/rpc/nfs. Cost a tick: one read. Without the kernel module there is no such file.
 
-use super::error::Faults;
-use super::nfs_rpc::{self, Columns, put_columns, put_procedures};
-use super::{CollectError, Collector, Registration, Tick};
+use super::Registration;
+use super::nfs_rpc::{self, Columns, RpcFile, put_columns, put_procedures};
 use crate::model::{Family, Recorder};
 use crate::sys::file::KeptFile;
 use crate::sys::text;
@@ -102,26 +101,8 @@ pub(super) static COLLECTOR: Registration = Registration {
     default_enabled: true,
     flags: &[],
     families: &[&CONNECTIONS, &PACKETS, &REQUESTS, &REFRESHES, &RETRANSMISSIONS, &CALLS],
-    new: |setup| Ok(Box::new(Nfs { file: KeptFile::whole(setup.paths.proc("net/rpc/nfs")) })),
+    new: |setup| Ok(Box::new(RpcFile { file: KeptFile::whole(setup.paths.proc("net/rpc/nfs")), put_line })),
 };
-
-struct Nfs {
-    file: KeptFile,
-}
-
-impl Collector for Nfs {
-    fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
-        let text = self.file.read(&mut tick.buffer).map_err(CollectError::absent_is_no_data)?;
-        let mut faults = Faults::default();
-        for (number, line) in text::ended_lines(text).enumerate() {
-            if put_line(line, out).is_none() {
-                let expected = "expected a key and as many whole numbers as it has";
-                faults.note(|| CollectError::malformed(self.file.path(), number + 1, expected));
-            }
-        }
-        faults.finish()
-    }
-}
 
 fn put_line(line: &[u8], out: &mut Recorder) -> Option<()> {
     let mut words = text::words(line);

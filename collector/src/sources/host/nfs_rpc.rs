@@ -1,7 +1,10 @@
 //! What /proc/net/rpc/nfs and nfsd have in common: lines of a key and whole numbers, some of which count the
 //! procedures of a version of the protocol.
 
+use super::error::Faults;
+use super::{CollectError, Collector, Tick};
 use crate::model::{Family, Recorder};
+use crate::sys::file::KeptFile;
 use crate::sys::text;
 
 /// The procedures of version 2 (RFC 1094), in the order of their numbers.
@@ -40,6 +43,27 @@ const MOST: usize = 256;
 
 /// The family of each number of a line, in their order; `None` for those that are left out.
 pub(super) type Columns = &'static [Option<(&'static Family, &'static [&'static str])>];
+
+/// The collector of such a file.
+pub(super) struct RpcFile {
+    pub(super) file: KeptFile,
+    /// Gives what a line says; `None` where it is not as it should be.
+    pub(super) put_line: fn(&[u8], &mut Recorder) -> Option<()>,
+}
+
+impl Collector for RpcFile {
+    fn update(&mut self, tick: &mut Tick, out: &mut Recorder) -> Result<(), CollectError> {
+        let text = self.file.read(&mut tick.buffer).map_err(CollectError::absent_is_no_data)?;
+        let mut faults = Faults::default();
+        for (number, line) in text::ended_lines(text).enumerate() {
+            if (self.put_line)(line, out).is_none() {
+                let expected = "expected a key and as many whole numbers as it has";
+                faults.note(|| CollectError::malformed(self.file.path(), number + 1, expected));
+            }
+        }
+        faults.finish()
+    }
+}
 
 /// Gives the numbers of a line after its key, which may have more of them.
 pub(super) fn put_columns(columns: Columns, mut line: &[u8], out: &mut Recorder) -> Option<()> {
