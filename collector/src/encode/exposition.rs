@@ -10,10 +10,14 @@ mod text;
 
 pub use rows::Conflicts;
 
+use super::gzip_plan::{GzipPlan, Number, Scratch};
 use crate::model::Batch;
 
 /// Layouts kept: the whole page in a format or two, and a few selections.
 const MAX_LAYOUTS: usize = 8;
+
+/// Pages of a layout that are compressed the usual way before one is worth a plan.
+const PLAN_AFTER: u32 = 2;
 
 /// How a page is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +42,9 @@ struct Layout {
     only: Vec<String>,
     body: Body,
     conflicts: Conflicts,
+    /// How often a page of it was asked for in gzip.
+    gzipped: u32,
+    gzip: Option<GzipPlan>,
 }
 
 enum Body {
@@ -50,6 +57,10 @@ enum Body {
 pub struct Exposition {
     layouts: Vec<Layout>,
     message: Vec<u8>,
+    /// The layout of the last page, and where its numbers stand.
+    last: usize,
+    numbers: Vec<Number>,
+    scratch: Scratch,
 }
 
 impl Exposition {
@@ -74,8 +85,10 @@ impl Exposition {
             0
         });
         let layout = &self.layouts[at];
+        self.last = at;
+        self.numbers.clear();
         match (&layout.body, format) {
-            (Body::Text(text), _) => text.encode(batches, out),
+            (Body::Text(text), _) => text.encode(batches, out, &mut self.numbers),
             (Body::Messages(messages), Format::Protobuf) => messages.encode(batches, out),
             (Body::Messages(messages), _) => {
                 self.message.clear();
@@ -84,6 +97,18 @@ impl Exposition {
             }
         }
         layout.conflicts
+    }
+
+    /// Appends `page`, which the last call of [`Exposition::encode`] wrote into an empty buffer, as a gzip member:
+    /// `false`, and nothing, while that is not known to be worth a plan.
+    pub fn gzip(&mut self, page: &[u8], out: &mut Vec<u8>) -> bool {
+        let Some(layout) = self.layouts.get_mut(self.last) else { return false };
+        if layout.gzipped == PLAN_AFTER {
+            layout.gzip = GzipPlan::new(page, &self.numbers);
+        }
+        layout.gzipped = layout.gzipped.saturating_add(1);
+        let Some(plan) = &layout.gzip else { return false };
+        plan.encode(page, &self.numbers, &mut self.scratch, out)
     }
 }
 
@@ -101,6 +126,6 @@ impl Layout {
             }
         };
         let shapes = batches.iter().map(|batch| batch.shape().id()).collect();
-        Layout { shapes, format, only: only.to_vec(), body, conflicts }
+        Layout { shapes, format, only: only.to_vec(), body, conflicts, gzipped: 0, gzip: None }
     }
 }

@@ -4,7 +4,9 @@
 //! searching for repeats is told in `plan.rs`. The page of /metrics: [`exposition`]. Nothing in here does I/O.
 
 pub mod exposition;
+mod gzip_plan;
 mod histogram;
+mod huffman;
 mod labels;
 mod layout;
 pub mod number;

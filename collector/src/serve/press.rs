@@ -48,6 +48,10 @@ impl Press {
     }
 
     fn gzip(&mut self) -> &[u8] {
+        self.packed.clear();
+        if self.exposition.gzip(&self.page, &mut self.packed) {
+            return &self.packed;
+        }
         let level =
             || Compressor::new(CompressionLvl::new(GZIP_LEVEL).expect("the level is one of libdeflate's"));
         let gzip = self.gzip.get_or_insert_with(level);

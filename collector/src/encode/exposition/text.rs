@@ -1,5 +1,6 @@
 //! The text formats: Prometheus' 0.0.4 (Prometheus documentation, "Exposition formats") and OpenMetrics 1.0.0.
 
+use super::super::gzip_plan::Number;
 use super::super::number::encode_number;
 use super::rows::{Place, Row};
 use crate::model::{Batch, Kind, SeriesView};
@@ -39,13 +40,16 @@ impl Layout {
         layout
     }
 
-    pub(super) fn encode(&self, batches: &[Batch], out: &mut Vec<u8>) {
+    /// Appends the page, and to `numbers` where in it each number stands.
+    pub(super) fn encode(&self, batches: &[Batch], out: &mut Vec<u8>, numbers: &mut Vec<Number>) {
         out.reserve(self.text.len() + self.lines.len() * 12);
         let mut start = 0;
         for line in &self.lines {
             out.extend_from_slice(&self.text[start..line.prefix_end as usize]);
             start = line.prefix_end as usize;
+            let number = out.len() as u32;
             encode_number(line.place.value(batches), out);
+            numbers.push(Number { start: number, end: out.len() as u32 });
             out.push(b'\n');
         }
         out.extend_from_slice(self.end);
