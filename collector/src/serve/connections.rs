@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -14,7 +15,7 @@ use super::listen::{Address, Connection, Listener};
 use super::routes::Server;
 use crate::limits::{MAX_CONNECTIONS, MAX_HTTP2_STREAMS, MAX_REQUEST_HEAD};
 
-/// Time in which a client must send its request head.
+/// Time in which a client must send its request head, counted from the answer before it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time in which a client must end its part of the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -114,17 +115,70 @@ async fn converse(
 }
 
 async fn http1(stream: impl Connection, server: Arc<Server>) -> Result<(), String> {
+    let patience = Patience::default();
     let service = service_fn(|request| {
-        let server = server.clone();
-        async move { Ok::<_, Infallible>(server.answer(request).await) }
+        let (server, patience) = (server.clone(), &patience);
+        async move {
+            let _busy = patience.answering();
+            Ok::<_, Infallible>(server.answer(request).await)
+        }
     });
-    hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+    let connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(MAX_REQUEST_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
-        .map_err(|error| error.to_string())
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        ended = connection => ended.map_err(|error| error.to_string()),
+        () = patience.run_out() => Err("no request came in time".to_owned()),
+    }
+}
+
+/// How long a connection has waited for a request. (hyper could say so too, but with a timer that is set for every
+/// request, which wakes the runtime each time: two system calls a scrape.)
+struct Patience {
+    /// Since when, by the clock of `start`, in milliseconds; [`Patience::BUSY`] while a request is answered.
+    since: AtomicU64,
+    start: Instant,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience { since: AtomicU64::new(0), start: Instant::now() }
+    }
+}
+
+impl Patience {
+    const BUSY: u64 = u64::MAX;
+
+    /// Nothing runs out until what this gives is dropped.
+    fn answering(&self) -> impl Drop {
+        struct Busy<'a>(&'a Patience);
+        impl Drop for Busy<'_> {
+            fn drop(&mut self) {
+                self.0.since.store(self.0.now(), Ordering::Relaxed);
+            }
+        }
+        self.since.store(Self::BUSY, Ordering::Relaxed);
+        Busy(self)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(Self::BUSY - 1)
+    }
+
+    /// Ends when no request has come for [`HEAD_TIMEOUT`] since the last was answered.
+    async fn run_out(&self) {
+        let mut wait = HEAD_TIMEOUT;
+        loop {
+            tokio::time::sleep(wait).await;
+            wait = match self.since.load(Ordering::Relaxed) {
+                Self::BUSY => HEAD_TIMEOUT,
+                since => HEAD_TIMEOUT.saturating_sub(Duration::from_millis(self.now() - since)),
+            };
+            if wait.is_zero() {
+                return;
+            }
+        }
+    }
 }
 
 async fn http2(stream: impl Connection + 'static, server: Arc<Server>) -> Result<(), String> {
