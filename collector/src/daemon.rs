@@ -18,7 +18,7 @@ use crate::cli::Options;
 use crate::config::{self, Config};
 use crate::limits::RING_BATCHES;
 use crate::model::SeriesTable;
-use crate::reader::{self, PushSchedule, ReaderHandle, Request};
+use crate::reader::{self, Clock, PushSchedule, Reader};
 use crate::ring;
 use crate::self_metrics::{Counters, SelfReader};
 use crate::serve::{self, Listen, Parts, Reload, Server};
@@ -75,7 +75,8 @@ struct Daemon<'a> {
     config: Config,
     counters: Arc<Counters>,
     ring: ring::Sender,
-    reader: ReaderHandle,
+    reader: Reader,
+    clock: Clock,
     aggregator: std::thread::JoinHandle<()>,
     endpoints: Endpoints,
     server: Arc<Server>,
@@ -98,9 +99,9 @@ impl<'a> Daemon<'a> {
             .map_err(|error| StartError { message: error.to_string(), status: 2 })?;
         let names: Vec<_> = host.names().collect();
         log::info!(collectors = names.join(",").as_str(); "Enabled collectors");
-        let own = options
-            .exporter_metrics
-            .then(|| SelfReader::new(counters.clone(), ring.clone(), table.clone(), labels));
+        let own = options.exporter_metrics.then(|| {
+            SelfReader::new(counters.clone(), ring.clone(), table.clone(), labels, host.network_octets())
+        });
         let parts = reader::Parts {
             host,
             own,
@@ -110,7 +111,7 @@ impl<'a> Daemon<'a> {
             labels: labels.clone(),
             deadline: options.deadline,
         };
-        let reader = reader::start(parts).map_err(StartError::new)?;
+        let (reader, clock) = reader::start(parts).map_err(StartError::new)?;
         let endpoints = Endpoints::new(options, &counters, &table);
         let aggregator = Aggregator::new(receiver, endpoints.tail(), endpoints.journal(), counters.clone());
         let aggregator = std::thread::Builder::new()
@@ -124,14 +125,26 @@ impl<'a> Daemon<'a> {
             deadline: options.deadline,
             open_metrics: options.open_metrics,
             collectors: names,
-            reader: reader.requests(),
+            reader: reader.clone(),
             ring: ring.clone(),
             counters: counters.clone(),
             reload,
             web_config: options.web_config.clone(),
         })
         .map_err(StartError::new)?;
-        Ok(Daemon { options, config, counters, ring, reader, aggregator, endpoints, server, table, reloads })
+        Ok(Daemon {
+            options,
+            config,
+            counters,
+            ring,
+            reader,
+            clock,
+            aggregator,
+            endpoints,
+            server,
+            table,
+            reloads,
+        })
     }
 
     async fn serve(mut self) -> Result<(), StartError> {
@@ -173,11 +186,10 @@ impl<'a> Daemon<'a> {
     /// Loads the kernel probes beside the rest, so that the first page need not wait for the verifier.
     fn load_probes(&self) -> Result<(), StartError> {
         let (options, labels) = (self.options.ebpf.clone(), self.config.host.labels.clone());
-        let (table, requests) = (self.table.clone(), self.reader.requests());
+        let (table, reader) = (self.table.clone(), self.reader.clone());
         let load = move || {
             let probes = EbpfReader::start(&options, &labels, &table);
-            // A reader that has gone away needs no probes.
-            let _ = requests.send(Request::Probes(Box::new(probes)));
+            reader.set_probes(Box::new(probes));
         };
         let thread = std::thread::Builder::new().name("ebpf-loader".into()).spawn(load);
         thread.map(drop).map_err(StartError::new)
@@ -211,18 +223,16 @@ impl<'a> Daemon<'a> {
             interval: self.config.host.scrape_interval,
             labels: self.config.host.labels.clone(),
         });
-        if self.reader.requests().send(Request::Push(schedule)).is_err() {
-            log::error!("the reader thread is gone; nothing will be pushed");
-        }
+        self.clock.push(schedule);
     }
 
     /// In the direction of the data: no more ticks, the ring runs empty into the log, one flush, the end.
     async fn stop(self) {
         log::info!("shutting down");
         let deadline = tokio::time::Instant::now() + SHUTDOWN_DEADLINE;
-        let Daemon { reader, ring, aggregator, endpoints, .. } = self;
+        let Daemon { clock, ring, aggregator, endpoints, .. } = self;
         let drained = tokio::task::spawn_blocking(move || {
-            reader.stop();
+            clock.stop();
             ring.close();
             aggregator.join().is_ok()
         });

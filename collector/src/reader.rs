@@ -1,15 +1,17 @@
-//! The one thread that reads this host: its collectors, its kernel probes and our own counters; on a clock for
-//! what is pushed, on demand for what is scraped.
+//! Reads this host: its collectors, its kernel probes and our own counters; on a thread with a clock for what is
+//! pushed, on demand, as a task, for what is scraped.
 //!
-//! Only this thread touches procfs and sysfs, so a hundred scrapers cost one reader's locks in the kernel.
+//! One at a time: a hundred scrapers cost one reader's locks in the kernel. A scrape is a task and not a message to
+//! a thread, because each switch between threads costs it as much as five small files of procfs.
 
 mod claims;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use tokio::sync::oneshot;
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use tokio::sync::Mutex;
 
 use self::claims::Claims;
 use crate::limits::READER_REQUESTS;
@@ -36,12 +38,8 @@ pub static PUSHED_FAMILIES: &[&Family] = &[&UP, &SCRAPE_DURATION, &SCRAPED, &AFT
 /// stay equal (Prometheus has the same tolerance).
 const SCHEDULE_TOLERANCE_MS: i64 = 2;
 
-/// What the thread is asked to do.
-pub enum Request {
-    /// Reads the selected collectors now, and answers before the deadline with what has ended by then.
-    Gather(Wanted, Duration, oneshot::Sender<Gathered>),
-    /// Takes over probes that have been loaded.
-    Probes(Box<EbpfReader>),
+/// What the clock is told.
+enum Command {
     /// Pushes at this interval from now on, with these target labels; `None` stops it.
     Push(Option<PushSchedule>),
     Stop,
@@ -63,7 +61,7 @@ pub enum Wanted {
     Without(Vec<String>),
 }
 
-/// The answer to [`Request::Gather`]. Give the batches back through the ring when they are rendered.
+/// What [`Reader::gather`] gives. Give the batches back through the ring when they are rendered.
 #[derive(Default)]
 pub struct Gathered {
     pub batches: Vec<Batch>,
@@ -71,35 +69,87 @@ pub struct Gathered {
     pub duplicates: u64,
 }
 
-/// The thread and the way to it.
-pub struct ReaderHandle {
-    requests: Sender<Request>,
+/// The way to the reader for those who want a page.
+#[derive(Clone)]
+pub struct Reader {
+    local: Arc<Mutex<LocalReader>>,
+    /// Scrapes under way and waiting.
+    asked: Arc<AtomicUsize>,
+}
+
+impl Reader {
+    /// Reads the selected collectors now, and answers before the deadline with what has ended by then: `None` where
+    /// too many wait already. Once begun it goes on to its end, whether anybody waits for it or not.
+    pub async fn gather(&self, wanted: Wanted, deadline: Duration) -> Option<Gathered> {
+        let under_way = UnderWay(self.asked.clone());
+        if under_way.0.fetch_add(1, Ordering::Relaxed) >= READER_REQUESTS {
+            return None;
+        }
+        let local = self.local.clone();
+        let task = tokio::spawn(async move {
+            let _under_way = under_way;
+            local.lock().await.gather(&wanted, deadline).await
+        });
+        task.await.ok()
+    }
+
+    /// Takes over probes that have been loaded. Blocks the thread while the host is read.
+    pub fn set_probes(&self, mut probes: Box<EbpfReader>) {
+        let mut local = self.local.blocking_lock();
+        // The labels may have changed while they were being loaded.
+        probes.set_labels(&local.labels);
+        local.probes = Some(probes);
+    }
+}
+
+/// Counts a scrape while it lives.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The thread that keeps the clock, and the way to it.
+pub struct Clock {
+    commands: Sender<Command>,
     thread: std::thread::JoinHandle<()>,
 }
 
-impl ReaderHandle {
-    pub fn requests(&self) -> Sender<Request> {
-        self.requests.clone()
+impl Clock {
+    /// Pushes at this interval from now on, with these target labels; `None` stops it.
+    pub fn push(&self, schedule: Option<PushSchedule>) {
+        if self.commands.send(Command::Push(schedule)).is_err() {
+            log::error!("the reader thread is gone; nothing will be pushed");
+        }
     }
 
     /// Ends the thread; a tick under way is finished first.
     pub fn stop(self) {
         // A thread that has ended already needs no message.
-        let _ = self.requests.send(Request::Stop);
+        let _ = self.commands.send(Command::Stop);
         if self.thread.join().is_err() {
             log::error!("the reader thread panicked");
         }
     }
 }
 
+/// All that is read of this host.
 struct LocalReader {
     host: HostReader,
     own: Option<SelfReader>,
     probes: Option<Box<EbpfReader>>,
     ring: ring::Sender,
+    labels: Vec<(String, String)>,
+}
+
+/// What the clock's thread has.
+struct Ticker {
+    local: Arc<Mutex<LocalReader>>,
+    ring: ring::Sender,
     counters: Arc<Counters>,
     table: Arc<SeriesTable>,
-    labels: Vec<(String, String)>,
     push: Option<Push>,
     deadline: Duration,
 }
@@ -112,7 +162,7 @@ struct Push {
     next_ms: i64,
 }
 
-/// What the thread reads and whom it tells. `labels` are those under which the parts were made.
+/// What is read and who is told. `labels` are those under which the parts were made.
 pub struct Parts {
     pub host: HostReader,
     /// Absent when our own metrics are switched off.
@@ -125,53 +175,27 @@ pub struct Parts {
     pub deadline: Duration,
 }
 
-/// Starts the thread.
+/// Starts the clock's thread.
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start(parts: Parts) -> std::io::Result<ReaderHandle> {
-    let (requests, receiver) = bounded(READER_REQUESTS);
+pub fn start(parts: Parts) -> std::io::Result<(Reader, Clock)> {
+    let (commands, receiver) = unbounded();
     let Parts { host, own, ring, counters, table, labels, deadline } = parts;
-    let mut reader =
-        LocalReader { host, own, probes: None, ring, counters, table, labels, push: None, deadline };
-    let thread = std::thread::Builder::new().name("reader".into()).spawn(move || reader.run(&receiver))?;
-    Ok(ReaderHandle { requests, thread })
+    let local = Arc::new(Mutex::new(LocalReader { host, own, probes: None, ring: ring.clone(), labels }));
+    let mut ticker = Ticker { local: local.clone(), ring, counters, table, push: None, deadline };
+    let thread = std::thread::Builder::new().name("reader".into()).spawn(move || ticker.run(&receiver))?;
+    Ok((Reader { local, asked: Arc::default() }, Clock { commands, thread }))
 }
 
 impl LocalReader {
-    fn run(&mut self, requests: &Receiver<Request>) {
-        loop {
-            let request = match &self.push {
-                Some(push) => {
-                    let wait = u64::try_from(push.next_ms - clock::now_ms()).unwrap_or(0);
-                    requests.recv_timeout(Duration::from_millis(wait))
-                }
-                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            match request {
-                Ok(Request::Gather(wanted, deadline, reply)) => {
-                    // Who has gone away in the meantime needs no answer.
-                    let _ = reply.send(self.gather(&wanted, deadline));
-                }
-                Ok(Request::Probes(mut probes)) => {
-                    // The labels may have changed while they were being loaded.
-                    probes.set_labels(&self.labels);
-                    self.probes = Some(probes);
-                }
-                Ok(Request::Push(schedule)) => self.set_schedule(schedule),
-                Err(RecvTimeoutError::Timeout) => self.push_if_due(),
-                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            }
-        }
-    }
-
-    fn gather(&mut self, wanted: &Wanted, deadline: Duration) -> Gathered {
+    async fn gather(&mut self, wanted: &Wanted, deadline: Duration) -> Gathered {
         let time_ms = clock::now_ms();
         self.host.set_deadline(deadline);
         let mut batches = Vec::with_capacity(self.host.names().len() + 3);
         let selection = self.selection(wanted);
         let ring = &self.ring;
-        self.host.run(&selection, time_ms, || ring.slab(), |batch| batches.push(batch));
+        self.host.gather(&selection, time_ms, || ring.slab(), |batch| batches.push(batch)).await;
         if let Some(probes) = self.probes.as_mut().filter(|_| selection == Selection::All) {
             probes.read(time_ms, || ring.slab(), |batch| batches.push(batch));
         }
@@ -192,14 +216,45 @@ impl LocalReader {
         )
     }
 
+    fn relabel(&mut self, labels: &[(String, String)]) {
+        if labels == self.labels {
+            return;
+        }
+        self.labels = labels.to_vec();
+        self.host.set_labels(labels);
+        if let Some(own) = &mut self.own {
+            own.set_labels(labels);
+        }
+        if let Some(probes) = &mut self.probes {
+            probes.set_labels(labels);
+        }
+    }
+}
+
+impl Ticker {
+    fn run(&mut self, commands: &Receiver<Command>) {
+        loop {
+            let command = match &self.push {
+                Some(push) => {
+                    let wait = u64::try_from(push.next_ms - clock::now_ms()).unwrap_or(0);
+                    commands.recv_timeout(Duration::from_millis(wait))
+                }
+                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match command {
+                Ok(Command::Push(schedule)) => self.set_schedule(schedule),
+                Err(RecvTimeoutError::Timeout) => self.push_if_due(),
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
     fn set_schedule(&mut self, schedule: Option<PushSchedule>) {
         let Some(schedule) = schedule else {
             self.push = None;
             return;
         };
-        if schedule.labels != self.labels {
-            self.relabel(&schedule.labels);
-        }
+        self.local.blocking_lock().relabel(&schedule.labels);
         let source = Arc::new(Source { name: "target".into(), labels: schedule.labels.clone() });
         let mut push = Push {
             target: Recorder::new(source, self.table.clone()),
@@ -209,17 +264,6 @@ impl LocalReader {
         };
         push.plan_next(clock::now_ms());
         self.push = Some(push);
-    }
-
-    fn relabel(&mut self, labels: &[(String, String)]) {
-        self.labels = labels.to_vec();
-        self.host.set_labels(labels);
-        if let Some(own) = &mut self.own {
-            own.set_labels(labels);
-        }
-        if let Some(probes) = &mut self.probes {
-            probes.set_labels(labels);
-        }
     }
 
     /// One tick of the clock, if its time has come.
@@ -257,14 +301,17 @@ impl LocalReader {
                 ring.give_back(slab);
             }
         };
-        self.host.set_deadline(self.deadline);
-        self.host.run(&Selection::All, time_ms, || ring.slab(), &mut send);
-        if let Some(probes) = &mut self.probes {
+        let mut guard = self.local.blocking_lock();
+        let local = &mut *guard;
+        local.host.set_deadline(self.deadline);
+        local.host.run(&Selection::All, time_ms, || ring.slab(), &mut send);
+        if let Some(probes) = &mut local.probes {
             probes.read(time_ms, || ring.slab(), &mut send);
         }
-        if let Some(own) = &mut self.own {
+        if let Some(own) = &mut local.own {
             send(own.read(ring.slab(), time_ms));
         }
+        drop(guard);
         let added = push.claims.added;
         self.counters.duplicate_samples.add(push.claims.duplicates as u64);
         push.target.begin(ring.slab(), time_ms);

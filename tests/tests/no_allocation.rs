@@ -91,10 +91,12 @@ impl Whole {
                 ..Options::default()
             })
         });
+        let own =
+            SelfReader::new(counters.clone(), sender.clone(), table.clone(), &[], host.network_octets());
         Whole {
             host,
             probes: EbpfReader::start(&EbpfOptions::default(), &[], &table),
-            own: SelfReader::new(counters.clone(), sender.clone(), table, &[]),
+            own,
             ring: sender,
             aggregator: Aggregator::new(
                 receiver,

@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::model::{Batch, Family, Recorder, SeriesTable, Source};
 use crate::ring;
 use crate::sys::clock;
+use crate::sys::network_octets::NetworkOctets;
 
 static NODE_EXPORTER_BUILD: Family = Family::gauge(
     "node_exporter_build_info",
     "A constant 1, for dashboards that count exporters by it.",
-    &["version"],
+    &["goarch", "goos", "version"],
 );
 static BUILD: Family = Family::gauge("collector_build_info", "A constant 1; says what runs.", &["version"]);
 static HTTP_ERRORS: Family = Family::counter(
@@ -199,6 +200,15 @@ impl Counters {
     }
 }
 
+/// The machine, by the name that Go's programs have for it.
+const GOARCH: &str = if cfg!(target_arch = "x86_64") {
+    "amd64"
+} else if cfg!(target_arch = "aarch64") {
+    "arm64"
+} else {
+    std::env::consts::ARCH
+};
+
 /// Reads the counters as a source of samples.
 pub struct SelfReader {
     counters: Arc<Counters>,
@@ -215,10 +225,11 @@ impl SelfReader {
         ring: ring::Sender,
         table: Arc<SeriesTable>,
         labels: &[(String, String)],
+        network_octets: &Arc<NetworkOctets>,
     ) -> Self {
         let source = Arc::new(Source { name: "self".into(), labels: labels.to_vec() });
         let recorder = Recorder::new(source, table.clone());
-        let process = process::Process::new();
+        let process = process::Process::new(network_octets.clone());
         SelfReader { counters, ring, table, recorder, process, cumulative: Vec::new() }
     }
 
@@ -233,7 +244,7 @@ impl SelfReader {
         out.begin(slab, time_ms);
         let version = env!("CARGO_PKG_VERSION");
         out.put(&BUILD, &[version], 1.0);
-        out.put(&NODE_EXPORTER_BUILD, &[version], 1.0);
+        out.put(&NODE_EXPORTER_BUILD, &[GOARCH, "linux", version], 1.0);
         self.process.read(out);
         out.put(&HTTP_ERRORS, &["encoding"], counters.http_encode_errors.float());
         out.put(&HTTP_ERRORS, &["gathering"], counters.http_gather_errors.float());

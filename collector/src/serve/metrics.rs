@@ -7,12 +7,11 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, Response, StatusCode};
-use tokio::sync::oneshot;
 
 use super::negotiate::{self, Coding};
 use super::press::Press;
 use super::routes::{Server, text};
-use crate::reader::{self, Gathered, Wanted};
+use crate::reader::{Gathered, Wanted};
 use crate::self_metrics::Cell;
 
 /// Says how many seconds the scraper waits for the page.
@@ -60,14 +59,8 @@ impl Server {
             Ok(wanted) => wanted,
             Err(message) => return text(StatusCode::BAD_REQUEST, &message),
         };
-        let (reply, answer) = oneshot::channel();
         let deadline = deadline(self.deadline, request.headers());
-        let asked = self.reader.try_send(reader::Request::Gather(wanted, deadline, reply));
-        let gathered = match asked {
-            Ok(()) => answer.await.ok(),
-            Err(_) => None,
-        };
-        let Some(gathered) = gathered else {
+        let Some(gathered) = self.reader.gather(wanted, deadline).await else {
             self.counters.http_unavailable.add(1);
             return text(StatusCode::SERVICE_UNAVAILABLE, "The host is not being read, try again later.\n");
         };

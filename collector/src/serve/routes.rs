@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam::channel::Sender;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode, header};
@@ -14,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::guard::{self, Guard};
 use super::metrics::Pages;
-use crate::reader;
+use crate::reader::Reader;
 use crate::ring;
 use crate::self_metrics::Counters;
 
@@ -27,7 +26,7 @@ pub struct Server {
     pub(super) max_requests: usize,
     pub(super) deadline: Duration,
     pub(super) open_metrics: bool,
-    pub(super) reader: Sender<reader::Request>,
+    pub(super) reader: Reader,
     pub(super) ring: ring::Sender,
     pub(super) counters: Arc<Counters>,
     pub(super) pages: Pages,
@@ -47,7 +46,7 @@ pub struct Parts {
     pub open_metrics: bool,
     /// Names of the collectors that are switched on.
     pub collectors: Vec<&'static str>,
-    pub reader: Sender<reader::Request>,
+    pub reader: Reader,
     pub ring: ring::Sender,
     pub counters: Arc<Counters>,
     pub reload: mpsc::Sender<Reload>,

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod memory;
 pub mod mounts;
 pub mod netlink;
+pub mod network_octets;
 pub mod perf;
 pub mod proc_list;
 pub mod sockets;

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::runner::Running;
 use super::{Paths, Tick};
 
@@ -36,6 +38,8 @@ struct Desk {
     /// Since when it has been with the collector at hand.
     busy_since: Option<Instant>,
     idle: Vec<u64>,
+    /// Whether the coordinator sleeps, and must be woken as a thread.
+    is_coordinator_asleep: bool,
     closed: bool,
 }
 
@@ -43,12 +47,23 @@ struct Shared {
     desk: Mutex<Desk>,
     work: Condvar,
     all_ended: Condvar,
+    /// The same for a coordinator that is a task.
+    news: Notify,
     paths: Paths,
 }
 
 impl Shared {
     fn desk(&self) -> MutexGuard<'_, Desk> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says to the coordinator that the last collector has ended.
+    fn tell(&self, is_asleep: bool) {
+        if is_asleep {
+            self.all_ended.notify_one();
+        } else {
+            self.news.notify_one();
+        }
     }
 }
 
@@ -57,6 +72,8 @@ pub(super) struct Crew {
     shared: Arc<Shared>,
     /// Workers that were ever started: gives each its number.
     started: u64,
+    /// Whether the workers know that there is work.
+    is_called: bool,
     /// Used where the system gives no thread.
     own_tick: Option<Tick>,
 }
@@ -72,11 +89,13 @@ impl Crew {
             in_charge: None,
             busy_since: None,
             idle: Vec::new(),
+            is_coordinator_asleep: false,
             closed: false,
         };
         let (work, all_ended) = (Condvar::new(), Condvar::new());
-        let shared = Shared { desk: Mutex::new(desk), work, all_ended, paths: paths.clone() };
-        Crew { shared: Arc::new(shared), started: 0, own_tick: None }
+        let news = Notify::new();
+        let shared = Shared { desk: Mutex::new(desk), work, all_ended, news, paths: paths.clone() };
+        Crew { shared: Arc::new(shared), started: 0, is_called: false, own_tick: None }
     }
 
     /// Gives back each collector that was late and has ended since.
@@ -84,28 +103,30 @@ impl Crew {
         self.shared.desk().ended.drain(..).for_each(&mut give);
     }
 
-    /// Runs `jobs` until `deadline`, and gives back those that have ended, or that never got their turn. Returns
-    /// the number of the tick, which the collectors of this call bear.
-    pub(super) fn run(
-        &mut self,
-        jobs: impl Iterator<Item = Box<Running>>,
-        deadline: Instant,
-        mut give: impl FnMut(Box<Running>),
-    ) -> u64 {
-        let shared = self.shared.clone();
-        let mut desk = shared.desk();
+    /// Begins a tick of these `jobs`, and returns its number, which they bear.
+    pub(super) fn begin(&mut self, jobs: impl Iterator<Item = Box<Running>>, deadline: Instant) -> u64 {
+        let desk = &mut *self.shared.desk();
         desk.tick += 1;
         desk.deadline = deadline;
         desk.waiting.extend(jobs);
         let tick = desk.tick;
         desk.waiting.iter_mut().for_each(|job| job.tick = tick);
         desk.outstanding = desk.waiting.len();
-        while desk.outstanding > 0 {
+        self.is_called = false;
+        tick
+    }
+
+    /// Sees to it that somebody works on what waits. To be called again when something has ended, at the latest at
+    /// the time that it gives; `None` when the tick is over.
+    pub(super) fn look_after(&mut self) -> Option<Instant> {
+        let shared = self.shared.clone();
+        let mut desk = shared.desk();
+        loop {
             let now = Instant::now();
-            if now >= deadline {
-                break;
+            if desk.outstanding == 0 || now >= desk.deadline {
+                return None;
             }
-            let mut wake = deadline;
+            let mut wake = desk.deadline;
             if !desk.waiting.is_empty() {
                 let patient_until = desk.busy_since.map(|since| since + PATIENCE);
                 if desk.in_charge.is_none() || patient_until.is_some_and(|end| end <= now) {
@@ -113,19 +134,43 @@ impl Crew {
                         desk = self.run_here(&shared, desk);
                         continue;
                     }
-                    shared.work.notify_all();
+                    self.is_called = false;
                 }
                 wake = wake.min(patient_until.filter(|end| *end > now).unwrap_or(now + PATIENCE));
             }
-            if desk.busy_since.is_none() {
+            if desk.busy_since.is_none() && !self.is_called {
+                self.is_called = true;
+                // Who wakes finds the desk free: else it would have to wait once more.
+                drop(desk);
                 shared.work.notify_all();
             }
-            let wait = shared.all_ended.wait_timeout(desk, wake - now);
-            desk = wait.unwrap_or_else(PoisonError::into_inner).0;
+            return Some(wake);
         }
+    }
+
+    /// Sleeps until the last collector has ended, or to that time. May wake early.
+    pub(super) fn sleep(&self, until: Instant) {
+        let mut desk = self.shared.desk();
+        if desk.outstanding > 0 {
+            desk.is_coordinator_asleep = true;
+            let left = until.saturating_duration_since(Instant::now());
+            let wait = self.shared.all_ended.wait_timeout(desk, left);
+            desk = wait.unwrap_or_else(PoisonError::into_inner).0;
+            desk.is_coordinator_asleep = false;
+        }
+    }
+
+    /// The same, without keeping the thread from other things.
+    pub(super) async fn rest(&self, until: Instant) {
+        // That the time has come says no more than that something has ended: who calls will look.
+        let _ = tokio::time::timeout_at(until.into(), self.shared.news.notified()).await;
+    }
+
+    /// Ends the tick: gives back the collectors that have ended, and those that never got their turn.
+    pub(super) fn end(&self, mut give: impl FnMut(Box<Running>)) {
+        let mut desk = self.shared.desk();
         desk.ended.drain(..).for_each(&mut give);
         desk.waiting.drain(..).for_each(&mut give);
-        tick
     }
 
     /// Puts a worker in charge that is free, or a new one. False where the system gives no thread.
@@ -195,13 +240,22 @@ fn work(shared: &Shared, me: u64) {
         desk.ended.push(job);
         if !is_late {
             desk.outstanding -= 1;
-            if desk.outstanding == 0 {
-                shared.all_ended.notify_one();
-            }
         }
+        let is_last = !is_late && desk.outstanding == 0;
+        let is_asleep = desk.is_coordinator_asleep;
         if desk.in_charge == Some(me) {
             desk.busy_since = None;
-        } else if desk.idle.len() < SPARE {
+            if is_last {
+                drop(desk);
+                shared.tell(is_asleep);
+                desk = shared.desk();
+            }
+            continue;
+        }
+        if is_last {
+            shared.tell(is_asleep);
+        }
+        if desk.idle.len() < SPARE {
             desk.idle.push(me);
         } else {
             return;

@@ -25,10 +25,12 @@ pub use links::{Link, Names, SharedLinks};
 pub use runner::{DEADLINE, HostReader, OUTCOME_FAMILIES, Selection};
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::{Family, Recorder};
 use crate::sys::file::{KeptFile, ReadError};
+use crate::sys::network_octets::NetworkOctets;
 use crate::sys::uevent::Uevents;
 
 /// Declares one module for each collector and the table of them, in this order.
@@ -251,6 +253,8 @@ impl Paths {
 pub struct Setup<'a> {
     pub paths: &'a Paths,
     pub flags: &'a FlagValues,
+    /// For our own metrics, which want two numbers of a file that is dear to read.
+    pub network_octets: &'a Arc<NetworkOctets>,
 }
 
 /// A collector that can't be made: a flag that makes no sense. Ends the program before it serves.

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use regex::Regex;
 
@@ -10,6 +11,7 @@ use super::error::Faults;
 use super::{CollectError, Collector, Flag, FlagDefault, OrderedFilter, Registration, SetupError, Tick};
 use crate::model::{Dynamic, Family, Kind, Recorder};
 use crate::sys::file::KeptFile;
+use crate::sys::network_octets::NetworkOctets;
 use crate::sys::text;
 
 const FIELDS_FLAG: &str = "collector.netstat.fields";
@@ -41,7 +43,9 @@ pub(super) static COLLECTOR: Registration = Registration {
         let file = |name: &str| KeptFile::whole(setup.paths.proc("net").join(name));
         let table = |name: &str| Table { file: file(name), headers: Vec::new() };
         let tables = [table("netstat"), table("snmp")];
-        Ok(Box::new(Netstat { tables, list: file("snmp6"), fields, list_fields }))
+        // Another folder may hold what another host or namespace says.
+        let octets = (setup.paths.procfs == Path::new("/proc")).then(|| setup.network_octets.clone());
+        Ok(Box::new(Netstat { tables, list: file("snmp6"), fields, list_fields, octets }))
     },
 };
 
@@ -52,6 +56,8 @@ struct Netstat {
     /// The pattern twice: for the tables, and for the list.
     fields: Regex,
     list_fields: OrderedFilter,
+    /// Where the bytes of this process' own namespace are left for who else wants them.
+    octets: Option<Arc<NetworkOctets>>,
 }
 
 /// A file of pairs of lines: names, then numbers.
@@ -66,6 +72,9 @@ impl Collector for Netstat {
         for table in &mut self.tables {
             let text = table.file.read(&mut tick.buffer)?;
             put_table(table, text, &self.fields, out, &mut faults);
+            if let (Some(shared), Some((received, sent))) = (&self.octets, table.octets(text)) {
+                shared.put(received, sent);
+            }
         }
         self.list_fields.begin();
         match self.list.read(&mut tick.buffer) {
@@ -76,6 +85,17 @@ impl Collector for Netstat {
     }
 }
 
+impl Table {
+    /// `InOctets` and `OutOctets` of the text that was read last.
+    fn octets(&self, text: &[u8]) -> Option<(u64, u64)> {
+        let (pair, (received, sent)) =
+            self.headers.iter().enumerate().find_map(|(at, h)| Some((at, h.octets?)))?;
+        let values = text::ended_lines(text).nth(2 * pair + 1)?;
+        let value = |column: usize| text::parse_u64(text::words(values).nth(column + 1)?);
+        values.starts_with(b"IpExt:").then_some((value(received)?, value(sent)?))
+    }
+}
+
 /// A line of names as it was last, and which of them are wanted: while the line stays the same, none of its
 /// names is looked at.
 #[derive(Default)]
@@ -83,6 +103,8 @@ struct Header {
     line: Vec<u8>,
     /// The column, and where its name is in the line.
     wanted: Vec<(usize, Range<usize>)>,
+    /// The columns of `InOctets` and `OutOctets`, where the line is that of `IpExt`.
+    octets: Option<(usize, usize)>,
 }
 
 impl Header {
@@ -90,6 +112,9 @@ impl Header {
         self.line.clear();
         self.line.extend_from_slice(line);
         self.wanted.clear();
+        let column = |wanted: &[u8]| text::words(line).skip(1).position(|name| name == wanted);
+        let is_ip = protocol == b"IpExt";
+        self.octets = if is_ip { column(b"InOctets").zip(column(b"OutOctets")) } else { None };
         for (column, name) in text::words(line).skip(1).enumerate() {
             let joined = [protocol, b"_", name].concat();
             if fields.is_match(&String::from_utf8_lossy(&joined)) {

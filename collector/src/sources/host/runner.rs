@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::crew::Crew;
 use super::{COLLECTORS, CollectError, Collector, FlagValues, Paths, Setup, SetupError, Tick};
 use crate::model::{Batch, Family, Recorder, SeriesTable, Source};
+use crate::sys::network_octets::NetworkOctets;
 
 static DURATION: Family = Family::gauge(
     "node_scrape_collector_duration_seconds",
@@ -29,6 +30,15 @@ pub enum Selection {
     All,
     /// Indexes into [`HostReader::names`].
     Some(Vec<usize>),
+}
+
+impl Selection {
+    fn has(&self, index: usize) -> bool {
+        match self {
+            Selection::All => true,
+            Selection::Some(wanted) => wanted.contains(&index),
+        }
+    }
 }
 
 /// How long a tick takes at the most, unless it is asked to end sooner.
@@ -69,6 +79,7 @@ pub struct HostReader {
     #[expect(clippy::vec_box, reason = "they come and go as they are, in their boxes")]
     returned: Vec<Box<Running>>,
     duplicates: u64,
+    network_octets: Arc<NetworkOctets>,
 }
 
 impl HostReader {
@@ -85,14 +96,17 @@ impl HostReader {
     ) -> Result<Self, SetupError> {
         let mut flags = flags.clone();
         COLLECTORS.iter().flat_map(|registration| registration.flags).for_each(|flag| flags.declare(flag));
-        let setup = Setup { paths, flags: &flags };
+        let network_octets = Arc::default();
+        let setup = Setup { paths, flags: &flags, network_octets: &network_octets };
         let mut collectors = Vec::new();
         for registration in COLLECTORS {
             if enabled(registration.name, registration.default_enabled) {
                 collectors.push((registration.name, (registration.new)(&setup)?));
             }
         }
-        Ok(Self::assemble(paths, collectors, labels, table))
+        let mut reader = Self::assemble(paths, collectors, labels, table);
+        reader.network_octets = network_octets;
+        Ok(reader)
     }
 
     fn assemble(
@@ -116,7 +130,13 @@ impl HostReader {
             outcomes: Vec::new(),
             returned: Vec::new(),
             duplicates: 0,
+            network_octets: Arc::default(),
         }
+    }
+
+    /// Where the collectors leave what this process' network namespace has received and sent.
+    pub fn network_octets(&self) -> &Arc<NetworkOctets> {
+        &self.network_octets
     }
 
     /// Pushes under other target labels from the next tick on.
@@ -155,26 +175,58 @@ impl HostReader {
         mut slab: impl FnMut() -> Batch,
         mut send: impl FnMut(Batch),
     ) {
+        let tick = self.begin(selection, time_ms, &mut slab);
+        while let Some(until) = self.crew.look_after() {
+            self.crew.sleep(until);
+        }
+        self.conclude(tick, selection, slab(), time_ms, &mut send);
+    }
+
+    /// The same as a task: other tasks go on while the collectors run.
+    pub async fn gather(
+        &mut self,
+        selection: &Selection,
+        time_ms: i64,
+        mut slab: impl FnMut() -> Batch,
+        mut send: impl FnMut(Batch),
+    ) {
+        let tick = self.begin(selection, time_ms, &mut slab);
+        while let Some(until) = self.crew.look_after() {
+            self.crew.rest(until).await;
+        }
+        self.conclude(tick, selection, slab(), time_ms, &mut send);
+    }
+
+    fn begin(&mut self, selection: &Selection, time_ms: i64, slab: &mut impl FnMut() -> Batch) -> u64 {
         self.outcomes.clear();
         self.duplicates = 0;
         self.crew.take_back(|late| self.returned.push(late));
         self.put_back(None);
-        let is_wanted =
-            |index: usize| !matches!(selection, Selection::Some(wanted) if !wanted.contains(&index));
         let now = Instant::now();
-        let wanted = self.slots.iter_mut().enumerate().filter(|(index, _)| is_wanted(*index));
+        let wanted = self.slots.iter_mut().enumerate().filter(|(index, _)| selection.has(*index));
         let jobs = wanted.filter_map(|(_, slot)| {
             let mut running = slot.running.take()?;
             running.recorder.begin(slab(), time_ms);
             slot.started = now;
             Some(running)
         });
-        let tick = self.crew.run(jobs, now + self.deadline, |running| self.returned.push(running));
+        self.crew.begin(jobs, now + self.deadline)
+    }
+
+    fn conclude(
+        &mut self,
+        tick: u64,
+        selection: &Selection,
+        slab: Batch,
+        time_ms: i64,
+        send: &mut impl FnMut(Batch),
+    ) {
+        self.crew.end(|running| self.returned.push(running));
         self.put_back(Some(tick));
-        for index in (0..self.slots.len()).filter(|index| is_wanted(*index)) {
-            self.settle(index, &mut send);
+        for index in (0..self.slots.len()).filter(|index| selection.has(*index)) {
+            self.settle(index, send);
         }
-        self.outcome.begin(slab(), time_ms);
+        self.outcome.begin(slab, time_ms);
         for &(index, seconds, _) in &self.outcomes {
             self.outcome.put(&DURATION, &[self.slots[index].name], seconds);
         }

@@ -50,23 +50,48 @@ impl Subject {
         Subject { reader, table }
     }
 
-    /// The values of a family, each with its collector, in the order in which they come.
+    /// What a tick gives, on this thread.
     fn tick(&mut self) -> Given {
         let mut given = Given::default();
         let table = self.table.clone();
-        self.reader.run(&Selection::All, 1, Batch::default, |batch| {
-            let guard = table.lock();
-            for (&(id, _), &value) in batch.shape().floats().iter().zip(&batch.values) {
-                let view = guard.view(id);
-                let collector = view.labels().next().unwrap().1.to_owned();
-                match view.name() {
-                    "alive" => given.alive.push(collector),
-                    "node_scrape_collector_success" => given.success.push((collector, value)),
-                    _ => given.durations.push(value),
+        self.reader.run(&Selection::All, 1, Batch::default, |batch| given.take(&batch, &table));
+        given
+    }
+
+    /// The same as a task, and how often another task had its turn meanwhile.
+    fn tick_as_task(&mut self) -> (Given, u32) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (mut given, mut turns) = (Given::default(), 0);
+        let table = self.table.clone();
+        runtime.block_on(async {
+            let other = async {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    turns += 1;
                 }
+            };
+            let send = |batch| given.take(&batch, &table);
+            tokio::select! {
+                () = self.reader.gather(&Selection::All, 1, Batch::default, send) => {}
+                () = other => {}
             }
         });
-        given
+        (given, turns)
+    }
+}
+
+impl Given {
+    fn take(&mut self, batch: &Batch, table: &SeriesTable) {
+        let guard = table.lock();
+        for (&(id, _), &value) in batch.shape().floats().iter().zip(&batch.values) {
+            let view = guard.view(id);
+            let collector = view.labels().next().unwrap().1.to_owned();
+            match view.name() {
+                "alive" => self.alive.push(collector),
+                "node_scrape_collector_success" => self.success.push((collector, value)),
+                _ => self.durations.push(value),
+            }
+        }
     }
 }
 
@@ -193,4 +218,20 @@ fn one_that_panics_loses_its_tick() {
     let mut batches = 0;
     subject.reader.run(&names, 1, Batch::default, |_| batches += 1);
     assert_eq!(batches, 2, "the selected one and the outcomes");
+}
+
+#[test]
+fn as_a_task_it_ends_at_its_deadline_and_keeps_nobody_waiting() {
+    let _turn = turn();
+    let (stuck, release) = hanging("b");
+    let mut subject = Subject::new(vec![made("a"), stuck, made("c")], 400);
+    let (given, turns) = subject.tick_as_task();
+    assert_eq!(success(&given), [("a", 1.0), ("b", 0.0), ("c", 1.0)]);
+    assert!(turns > 10, "others had their turn: {turns}");
+    for _ in 0..50 {
+        assert_eq!(subject.tick_as_task().0.alive, ["a", "c"], "nobody waited for it once more");
+    }
+    assert_eq!(subject.tick().alive, ["a", "c"], "both ways may take turns");
+    assert_eq!(workers(), 2);
+    drop(release);
 }
