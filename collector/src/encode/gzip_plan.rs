@@ -39,7 +39,7 @@ pub(super) struct Number {
 }
 
 impl Number {
-    fn of<'a>(self, page: &'a [u8]) -> &'a [u8] {
+    fn of(self, page: &[u8]) -> &[u8] {
         &page[self.start as usize..self.end as usize]
     }
 }
