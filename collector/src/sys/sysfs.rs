@@ -8,13 +8,12 @@
 
 use std::fs::File;
 use std::io;
-use std::mem::{MaybeUninit, offset_of};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::file::{ReadError, read_from_start};
+use super::folder::{Folder, LARGEST_ENTRY, entries};
 use super::uevent::{self, Seen};
 
 /// Attributes whose descriptors are kept at one time; further ones are opened and closed at each read. The
@@ -25,8 +24,6 @@ pub const LOOK_AGAIN: u8 = 60;
 /// A folder with longer entries in sum can't be listed.
 pub const MAX_LISTING: usize = 4 << 20;
 const FIRST_LISTING: usize = 4096;
-/// The largest entry: a header, 255 bytes of name, and its end. Where less room is left, more may follow.
-const LARGEST_ENTRY: usize = 24 + 256;
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
 /// Descriptors that are kept by all attributes.
@@ -37,6 +34,8 @@ static KEPT: AtomicUsize = AtomicUsize::new(0);
 pub struct Listing {
     path: Arc<Path>,
     folder: Option<Folder>,
+    /// sysfs fills the buffer as far as it goes; other file systems may stop at the end of a block.
+    ends_early: bool,
     /// As the kernel gave it.
     raw: Vec<u8>,
     before: Vec<u8>,
@@ -46,18 +45,12 @@ pub struct Listing {
     seen: Seen,
 }
 
-#[derive(Debug)]
-struct Folder {
-    file: File,
-    /// sysfs fills the buffer as far as it goes; other file systems may stop at the end of a block.
-    ends_early: bool,
-}
-
 impl Listing {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Listing {
             path: path.into().into(),
             folder: None,
+            ends_early: true,
             raw: Vec::new(),
             before: Vec::new(),
             names: Vec::new(),
@@ -103,12 +96,13 @@ impl Listing {
         }
         self.seen.note_listed(&self.path, changes);
         // Not the bytes: those between a name and the next entry are not written by the kernel.
-        if self.is_known && entries(&self.raw).eq(entries(&self.before)) {
+        let facts = |raw| entries(raw).map(|entry| (entry.inode, entry.name));
+        if self.is_known && facts(&self.raw).eq(facts(&self.before)) {
             return Ok(false);
         }
         self.names.clear();
         self.names.extend(
-            entries(&self.raw).filter_map(|(_, name)| Some(std::str::from_utf8(name).ok()?.to_owned())),
+            entries(&self.raw).filter_map(|entry| Some(std::str::from_utf8(entry.name).ok()?.to_owned())),
         );
         self.names.sort_unstable();
         self.is_known = true;
@@ -119,37 +113,28 @@ impl Listing {
     }
 
     fn list(&mut self) -> io::Result<()> {
-        if let Some(folder) = &self.folder {
-            if read_entries(folder, &mut self.raw).is_ok() && entries(&self.raw).next().is_some() {
+        if let Some(folder) = &mut self.folder {
+            if read_entries(folder, self.ends_early, &mut self.raw).is_ok()
+                && entries(&self.raw).next().is_some()
+            {
                 return Ok(());
             }
             // A folder that was removed shows no entries: another may stand in its place.
             self.folder = None;
         }
-        let file = File::open(&self.path)?;
-        let ends_early = !is_sysfs(&file);
-        let folder = Folder { file, ends_early };
-        read_entries(&folder, &mut self.raw)?;
-        self.folder = entries(&self.raw).next().is_some().then_some(folder);
+        let folder = self.folder.insert(Folder::open(&self.path)?);
+        self.ends_early = folder.file_system().ok() != Some(SYSFS_MAGIC);
+        read_entries(folder, self.ends_early, &mut self.raw)?;
+        if entries(&self.raw).next().is_none() {
+            self.folder = None;
+        }
         Ok(())
     }
 }
 
-fn is_sysfs(file: &File) -> bool {
-    let mut facts = MaybeUninit::<libc::statfs64>::zeroed();
-    // SAFETY: the kernel fills the structure, which is as large as it expects.
-    let result = unsafe { libc::fstatfs64(file.as_raw_fd(), facts.as_mut_ptr()) };
-    // SAFETY: all of its fields are numbers, for which zeroes do as well.
-    result == 0 && unsafe { facts.assume_init() }.f_type as u64 == SYSFS_MAGIC
-}
-
-fn read_entries(folder: &Folder, raw: &mut Vec<u8>) -> io::Result<()> {
-    let fd = folder.file.as_raw_fd();
+fn read_entries(folder: &mut Folder, ends_early: bool, raw: &mut Vec<u8>) -> io::Result<()> {
     raw.clear();
-    // SAFETY: a descriptor and numbers.
-    if unsafe { libc::lseek64(fd, 0, libc::SEEK_SET) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    folder.rewind()?;
     loop {
         let filled = raw.len();
         if raw.capacity() - filled < LARGEST_ENTRY {
@@ -158,31 +143,12 @@ fn read_entries(folder: &Folder, raw: &mut Vec<u8>) -> io::Result<()> {
             }
             raw.reserve(filled.max(FIRST_LISTING));
         }
-        let room = raw.spare_capacity_mut();
-        let size = room.len();
-        // SAFETY: the pointer and the length are those of the spare room, which nobody else uses meanwhile.
-        let n = unsafe { libc::syscall(libc::SYS_getdents64, fd, room.as_mut_ptr(), size) };
-        let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
-        // SAFETY: the kernel has written `n` bytes from `filled` on, and no more than there was room for.
-        unsafe { raw.set_len(filled + n) };
-        if n == 0 || (!folder.ends_early && size - n >= LARGEST_ENTRY) {
+        let room = raw.capacity() - filled;
+        let n = folder.append_entries(raw)?;
+        if n == 0 || (!ends_early && room - n >= LARGEST_ENTRY) {
             return Ok(());
         }
     }
-}
-
-/// Inodes and names in what getdents64(2) gives, without `.` and `..`.
-fn entries(raw: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
-    let mut rest = raw;
-    std::iter::from_fn(move || {
-        let inode = rest.get(offset_of!(libc::dirent64, d_ino)..)?.first_chunk()?;
-        let length = rest.get(offset_of!(libc::dirent64, d_reclen)..)?.first_chunk()?;
-        let (entry, after) = rest.split_at_checked(usize::from(u16::from_ne_bytes(*length)))?;
-        let name = entry.get(offset_of!(libc::dirent64, d_name)..)?;
-        rest = after;
-        Some((u64::from_ne_bytes(*inode), name.split(|&byte| byte == 0).next().unwrap_or_default()))
-    })
-    .filter(|(_, name)| *name != b"." && *name != b"..")
 }
 
 /// A small file that the kernel makes in one piece, and that a device may lack.

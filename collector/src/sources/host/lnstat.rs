@@ -7,7 +7,7 @@ use super::error::Faults;
 use super::{CollectError, Collector, Registration, Tick};
 use crate::model::{Dynamic, Family, Kind, Recorder};
 use crate::sys::file::KeptFile;
-use crate::sys::proc_list::KeptEntries;
+use crate::sys::kept_entries::KeptEntries;
 use crate::sys::text;
 
 static COLUMNS: Family = Family::counter(

@@ -9,7 +9,7 @@ use super::number_file::read_u64;
 use super::{CollectError, Collector, Registration, Tick};
 use crate::model::{Family, Recorder};
 use crate::sys::file::KeptFile;
-use crate::sys::proc_list::KeptEntries;
+use crate::sys::kept_entries::KeptEntries;
 use crate::sys::text;
 
 const DEVICE: &[&str] = &["device"];

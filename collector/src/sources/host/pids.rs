@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::CollectError;
 use crate::sys::file::ReadError;
-use crate::sys::proc_list::Folder;
+use crate::sys::folder::Folder;
 
 /// Room for a line of /proc/PID/stat: 52 numbers of up to 20 digits, and a name of up to 64 bytes.
 pub(super) const STAT_BYTES: usize = 2048;

@@ -8,7 +8,7 @@ use super::error::Faults;
 use super::{CollectError, Collector, Flag, FlagDefault, Registration, Tick};
 use crate::model::{Family, Recorder};
 use crate::sys::file::KeptFile;
-use crate::sys::proc_list::KeptEntries;
+use crate::sys::kept_entries::KeptEntries;
 
 const FOLDER_FLAG: &str = "collector.runit.servicedir";
 const SERVICE: &[&str] = &["service", "supervisor"];

@@ -12,7 +12,7 @@ use super::error::Faults;
 use super::{CollectError, Collector, Registration, Tick};
 use crate::model::{Family, Recorder};
 use crate::sys::file::{KeptFile, ReadError};
-use crate::sys::proc_list::KeptEntries;
+use crate::sys::kept_entries::KeptEntries;
 
 /// A subsystem in the names of metrics, and its file.
 const SUBSYSTEMS: [(&str, &str); 11] = [

@@ -17,7 +17,7 @@ use super::super::filter::Filter;
 use super::super::{Link, SharedLinks};
 use super::sysfs::{AttributePath, trimmed};
 use super::{ATTRIBUTE_SIZE, FILES, IFF_UP, NUMBERS, Number, View, parse_number};
-use crate::sys::proc_list::Folder;
+use crate::sys::folder::Folder;
 use crate::sys::text::HardwareAddress;
 
 /// Ticks within which each interface has its turn.

@@ -13,7 +13,7 @@ use super::super::error::Faults;
 use super::super::filter::Filter;
 use super::{ATTRIBUTE_SIZE, FILES, View, parse_number};
 use crate::sys::file::{ReadError, read_attribute};
-use crate::sys::proc_list::Folder;
+use crate::sys::folder::Folder;
 use crate::sys::text;
 
 /// The words, in the order of [`Sysfs::texts`].

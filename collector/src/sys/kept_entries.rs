@@ -1,129 +1,14 @@
-//! Folders of procfs and sysfs that stay open and are listed tick after tick: `getdents64` from the start, into
-//! memory that is used again.
+//! Folders of procfs and sysfs, and what is kept of their entries from tick to tick.
 //!
 //! Cost of a listing: three system calls for up to some thousand names, and no memory while the names stay.
 
-use std::ffi::CStr;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek};
-use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::file::ReadError;
+use super::folder::Folder;
 use super::text;
-
-/// Room for the entries that one call gives.
-const ENTRY_BYTES: usize = 32 << 10;
-/// Where a `struct linux_dirent64` has its length, its type and its name.
-const LENGTH_AT: usize = 16;
-const TYPE_AT: usize = 18;
-const NAME_AT: usize = 19;
-
-/// An open folder.
-#[derive(Debug)]
-pub struct Folder(File);
-
-impl Folder {
-    /// # Errors
-    /// As open(2).
-    pub fn open(path: &Path) -> io::Result<Self> {
-        OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path).map(Folder)
-    }
-
-    /// Opens a folder that is named from this one.
-    ///
-    /// # Errors
-    /// As openat(2).
-    pub fn folder_in(&self, path: &CStr) -> io::Result<Folder> {
-        self.open_in(path, libc::O_DIRECTORY).map(Folder)
-    }
-
-    /// Opens a file that is named from this folder, fills `buffer` from it as far as one read goes, and closes
-    /// it. Returns how many bytes came.
-    ///
-    /// # Errors
-    /// As openat(2) and read(2).
-    pub fn read_in(&self, path: &CStr, buffer: &mut [u8]) -> io::Result<usize> {
-        self.open_in(path, 0)?.read(buffer)
-    }
-
-    fn open_in(&self, path: &CStr, flags: i32) -> io::Result<File> {
-        let flags = flags | libc::O_RDONLY | libc::O_CLOEXEC;
-        // SAFETY: the path ends with a zero, and the descriptor is open as long as `self` lives.
-        let fd = unsafe { libc::openat(self.0.as_raw_fd(), path.as_ptr(), flags) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just given this descriptor to nobody else.
-        Ok(unsafe { File::from_raw_fd(fd) })
-    }
-
-    /// Begins the list anew.
-    ///
-    /// # Errors
-    /// As lseek(2).
-    pub fn rewind(&mut self) -> io::Result<()> {
-        self.0.rewind()
-    }
-
-    /// The next entries of the list, none at its end.
-    ///
-    /// # Errors
-    /// As getdents64(2).
-    pub fn next_entries<'b>(&self, buffer: &'b mut Vec<u8>) -> io::Result<Entries<'b>> {
-        buffer.clear();
-        buffer.reserve(ENTRY_BYTES);
-        let room = buffer.spare_capacity_mut();
-        // SAFETY: pointer and length are those of the spare room, which nobody else uses meanwhile.
-        let n =
-            unsafe { libc::syscall(libc::SYS_getdents64, self.0.as_raw_fd(), room.as_mut_ptr(), room.len()) };
-        let Ok(n) = usize::try_from(n) else { return Err(io::Error::last_os_error()) };
-        // SAFETY: the kernel has written `n` bytes, and no more than there was room for.
-        unsafe { buffer.set_len(n) };
-        Ok(Entries { rest: buffer })
-    }
-}
-
-/// What one call gave of a list, without `.` and `..`.
-#[derive(Debug)]
-pub struct Entries<'b> {
-    rest: &'b [u8],
-}
-
-/// A name in a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<'b> {
-    pub name: &'b [u8],
-    /// Whether it may be a folder or a link to one: the others are files for sure.
-    pub may_be_folder: bool,
-}
-
-impl Entries<'_> {
-    /// Whether the list has ended.
-    pub fn is_end(&self) -> bool {
-        self.rest.is_empty()
-    }
-}
-
-impl<'b> Iterator for Entries<'b> {
-    type Item = Entry<'b>;
-
-    fn next(&mut self) -> Option<Entry<'b>> {
-        loop {
-            let length = self.rest.get(LENGTH_AT..LENGTH_AT + 2)?;
-            let length = usize::from(u16::from_ne_bytes([length[0], length[1]]));
-            let (entry, rest) = self.rest.split_at_checked(length.max(NAME_AT))?;
-            self.rest = rest;
-            let name = entry[NAME_AT..].split(|&b| b == 0).next().unwrap_or_default();
-            if name != b"." && name != b".." {
-                let may_be_folder = matches!(entry[TYPE_AT], libc::DT_DIR | libc::DT_LNK | libc::DT_UNKNOWN);
-                return Some(Entry { name, may_be_folder });
-            }
-        }
-    }
-}
 
 /// A folder, and what is kept of each of its entries that matter, in the order of the list.
 #[derive(Debug)]
@@ -278,19 +163,5 @@ mod tests {
             let gone = kept.refresh(|_, _| true, |_| ());
             assert!(gone.is_err() || kept.is_empty(), "nothing is left");
         }
-    }
-
-    #[test]
-    fn files_are_read_from_a_folder() {
-        let proc = Folder::open(Path::new("/proc")).unwrap();
-        let mut buffer = [0; 256];
-        let read = proc.read_in(c"self/stat", &mut buffer).unwrap();
-        assert!(buffer[..read].starts_with(std::process::id().to_string().as_bytes()));
-        let mut entries = Vec::new();
-        let tasks = proc.folder_in(c"self/task").unwrap();
-        let tasks: Vec<Vec<u8>> =
-            tasks.next_entries(&mut entries).unwrap().map(|entry| entry.name.to_vec()).collect();
-        assert!(tasks.contains(&std::process::id().to_string().into_bytes()));
-        assert!(proc.folder_in(c"self/stat").is_err(), "not a folder");
     }
 }
