@@ -14,6 +14,8 @@ use collector_tests::wire;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message;
 
+/// Requests after which the best plan is there.
+const WARM: usize = 10;
 const PROTOCOLS: [Protocol; 2] = [Protocol::V1, Protocol::V2];
 
 fn encoder(protocol: Protocol) -> Encoder {
@@ -37,19 +39,19 @@ fn sizes(name: &str, mut page: Page) {
     for protocol in PROTOCOLS {
         let mut encoder = encoder(protocol);
         let start = Instant::now();
-        warm(&mut encoder, &ticks[..2]);
+        warm(&mut encoder, &ticks[..WARM]);
         let planning = start.elapsed();
         let (mut ours, mut snaps, mut plain) = (0, 0, 0);
-        for tick in &ticks[2..] {
+        for tick in &ticks[WARM..] {
             let body = warm(&mut encoder, std::slice::from_ref(tick));
             let bytes = wire::decompress(&body);
             (ours, plain) = (ours + body.len(), plain + bytes.len());
             snaps += snap::raw::Encoder::new().compress_vec(&bytes).expect("it compresses").len();
         }
-        let samples = (series * (ticks.len() - 2)) as f64;
+        let samples = (series * (ticks.len() - WARM)) as f64;
         println!(
             "{name} {protocol:?}: {series} series, plain {:.1}, snap {:.2}, ours {:.2} bytes a sample ({:+.1} %); \
-             plan {:.1} bytes and {:.1} us a series (two first encodings included)",
+             plan {:.1} bytes and {:.1} us a series (the first {WARM} encodings included)",
             plain as f64 / samples,
             snaps as f64 / samples,
             ours as f64 / samples,

@@ -59,7 +59,8 @@ fn a_request_says_what_the_batches_say_planned_or_not() {
             let table = Arc::new(SeriesTable::default());
             let shapes = [host_shape(&table, 40), host_shape(&table, 3)];
             let mut encoder = Encoder::new(options(protocol, native, help));
-            for tick in 0..6 {
+            // In the tenth the best plan takes the place of the quick ones.
+            for tick in 0..12 {
                 let batches = [
                     fill(&shapes[0], NOW + 1000 * tick, tick as u64),
                     fill(&shapes[1], NOW + 1000 * tick, 9),
@@ -76,7 +77,9 @@ fn a_request_says_what_the_batches_say_planned_or_not() {
                     wire::expected(&batches, encoder.options()).len() - encoded.histograms
                 );
                 assert_eq!(encoded.histograms, if native { 2 } else { 0 });
-                assert_eq!(encoded.planned, if tick == 0 { 0 } else { encoded.samples });
+                // 1.0 plans each shape at once, 2.0 a list of them when it comes again.
+                let is_first = protocol == Protocol::V2 && tick == 0;
+                assert_eq!(encoded.planned, if is_first { 0 } else { encoded.samples });
                 assert_eq!(encoded.plain_bytes, wire::decompress(&body).len());
             }
         }

@@ -12,6 +12,7 @@ mod layout;
 pub mod number;
 mod plan;
 mod plan_cache;
+mod plan_chain;
 mod plan_search;
 mod protobuf;
 mod remote_write;

@@ -1,6 +1,7 @@
 //! The plans of one encoder, found by the shapes of a request in their order.
 //!
-//! A plan is made when its list of shapes comes for the second time, so that what comes once costs no search.
+//! A list of shapes gets a quick plan first ([`super::plan_chain`]), and the best one when it has come so often that
+//! it may be expected to go on coming: what comes once costs little search, what comes for hours a thorough one.
 //! Memory is bounded by [`MAX_PLANS`] and [`MAX_PLAN_BYTES`]: the plan that was used longest ago goes first, but
 //! only if it was idle for [`IDLE`] requests; else the new list goes without, for plans that push each other out
 //! would cost more than they save. Plans of shapes that no longer exist are dropped.
@@ -8,31 +9,40 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Weak;
 
+use hashbrown::HashMap;
+
 use super::plan::Plan;
 use crate::model::Shape;
 
-const MAX_PLANS: usize = 64;
-/// Heap bytes of an encoder's plans together.
-const MAX_PLAN_BYTES: usize = 2 << 20;
+/// Two plans for each source of a large fleet.
+const MAX_PLANS: usize = 32_768;
+/// Heap bytes of an encoder's plans together: some two million series.
+const MAX_PLAN_BYTES: usize = 64 << 20;
 /// Requests for which a plan must have been of no use before another takes its place.
-const IDLE: u64 = 256;
-/// Else lists that take turns would push each other out for ever.
-const _: () = assert!(IDLE > 2 * MAX_PLANS as u64);
-/// Lists that came once and are remembered.
-const MAX_SEEN: usize = 256;
+const IDLE: u64 = 2 * MAX_PLANS as u64;
+/// Lists of several shapes without a plan that are remembered, with how often they came. Few: lists that chance
+/// makes, of the targets that happened to answer together, are not to be taken for lists that repeat.
+const MAX_SEEN: usize = 16;
 /// Requests after which plans are looked through for dead shapes.
 const SWEEP: u64 = 256;
 /// What a plan takes for one series, roughly: for the question whether there is room.
 const BYTES_A_SERIES: usize = 40;
+/// How often a list of shapes comes before it gets the best plan.
+pub(super) const BEST_AFTER: u32 = 8;
+/// The same for a single shape: most are one of many, and the best plans of all of them take long to make.
+pub(super) const BEST_AFTER_ALONE: u32 = 512;
 
 struct Entry {
-    hash: u64,
     key: Box<[u64]>,
     shapes: Box<[Weak<Shape>]>,
     /// `None` for shapes of which no plan can be made.
     plan: Option<Plan>,
     memory: usize,
+    /// The request that used it last.
     used: u64,
+    /// How often it came, and whether its plan can still become better.
+    times: u32,
+    is_quick: bool,
 }
 
 /// What the cache says of a list of shapes.
@@ -40,16 +50,19 @@ struct Entry {
 pub(super) enum Found {
     /// Its plan has this number, until the cache is asked to make or find another.
     Plan(usize),
-    /// It came before and there is room: its plan is worth making.
-    Worth,
+    /// There is room for a plan: a quick one is worth making.
+    Quick,
+    /// The best plan is worth making.
+    Best,
     No,
 }
 
 pub(super) struct PlanCache {
     entries: Vec<Entry>,
+    index: HashMap<Box<[u64]>, usize>,
     memory: usize,
     requests: u64,
-    seen: [u64; MAX_SEEN],
+    seen: [(u64, u32); MAX_SEEN],
     next_seen: usize,
     hasher: RandomState,
 }
@@ -58,9 +71,10 @@ impl Default for PlanCache {
     fn default() -> Self {
         PlanCache {
             entries: Vec::new(),
+            index: HashMap::new(),
             memory: 0,
             requests: 0,
-            seen: [0; MAX_SEEN],
+            seen: [(0, 0); MAX_SEEN],
             next_seen: 0,
             hasher: RandomState::new(),
         }
@@ -85,30 +99,65 @@ impl PlanCache {
         }
     }
 
-    /// Looks up the list `key` of `series` values.
-    pub(super) fn find(&mut self, key: &[u64], series: usize) -> Found {
-        let hash = self.hasher.hash_one(key);
-        if let Some(at) = self.entries.iter().position(|entry| entry.hash == hash && *entry.key == *key) {
+    /// Looks up the list `key` of `series` values; `quick_after` is how often a list comes before it gets a quick
+    /// plan.
+    pub(super) fn find(&mut self, key: &[u64], series: usize, quick_after: u32) -> Found {
+        let best_after = if key.len() == 1 { BEST_AFTER_ALONE } else { BEST_AFTER };
+        if let Some(&at) = self.index.get(key) {
             let entry = &mut self.entries[at];
             entry.used = self.requests;
-            return if entry.plan.is_some() { Found::Plan(at) } else { Found::No };
+            entry.times = entry.times.saturating_add(1);
+            return match entry.plan {
+                Some(_) if entry.is_quick && entry.times == best_after => Found::Best,
+                Some(_) => Found::Plan(at),
+                None => Found::No,
+            };
         }
-        if !self.seen.contains(&hash) {
-            self.seen[self.next_seen] = hash;
-            self.next_seen = (self.next_seen + 1) % MAX_SEEN;
+        let times = if quick_after <= 1 { 1 } else { self.count(key) };
+        if times < quick_after.min(best_after) || !self.make_room(series.saturating_mul(BYTES_A_SERIES)) {
             return Found::No;
         }
-        if self.make_room(series.saturating_mul(BYTES_A_SERIES)) { Found::Worth } else { Found::No }
+        if times >= best_after { Found::Best } else { Found::Quick }
     }
 
-    /// Takes in the plan of a list that was [`Found::Worth`] it.
-    pub(super) fn insert(&mut self, key: &[u64], shapes: Box<[Weak<Shape>]>, plan: Option<Plan>) -> Found {
-        let memory = plan.as_ref().map_or(0, Plan::memory) + key.len() * 16 + size_of::<Entry>();
-        let found = if plan.is_some() { Found::Plan(self.entries.len()) } else { Found::No };
+    /// How often a list without a plan has come, this time included.
+    fn count(&mut self, key: &[u64]) -> u32 {
         let hash = self.hasher.hash_one(key);
+        if let Some((_, times)) = self.seen.iter_mut().find(|(seen, _)| *seen == hash) {
+            *times += 1;
+            return *times;
+        }
+        self.seen[self.next_seen] = (hash, 1);
+        self.next_seen = (self.next_seen + 1) % MAX_SEEN;
+        1
+    }
+
+    /// Takes in the plan of a list that was worth it, in the place of one that it had.
+    pub(super) fn insert(
+        &mut self,
+        key: &[u64],
+        shapes: Box<[Weak<Shape>]>,
+        plan: Option<Plan>,
+        is_quick: bool,
+    ) -> Found {
+        let memory = plan.as_ref().map_or(0, Plan::memory) + key.len() * 24 + size_of::<Entry>();
+        let has_plan = plan.is_some();
+        let at = match self.index.get(key) {
+            Some(&at) => {
+                let entry = &mut self.entries[at];
+                self.memory -= entry.memory;
+                (entry.plan, entry.memory, entry.is_quick) = (plan, memory, is_quick);
+                at
+            }
+            None => {
+                let (key, used) = (Box::<[u64]>::from(key), self.requests);
+                self.index.insert(key.clone(), self.entries.len());
+                self.entries.push(Entry { key, shapes, plan, memory, used, times: 1, is_quick });
+                self.entries.len() - 1
+            }
+        };
         self.memory += memory;
-        self.entries.push(Entry { hash, key: key.into(), shapes, plan, memory, used: self.requests });
-        found
+        if has_plan { Found::Plan(at) } else { Found::No }
     }
 
     /// The plan that [`PlanCache::find`] or [`PlanCache::insert`] spoke of.
@@ -117,29 +166,42 @@ impl PlanCache {
     }
 
     fn make_room(&mut self, memory: usize) -> bool {
+        let is_full =
+            |cache: &Self| cache.entries.len() >= MAX_PLANS || cache.memory + memory > MAX_PLAN_BYTES;
         if memory > MAX_PLAN_BYTES {
             return false;
         }
-        if self.entries.len() >= MAX_PLANS || self.memory + memory > MAX_PLAN_BYTES {
+        if is_full(self) {
             self.sweep();
         }
-        while self.entries.len() >= MAX_PLANS || self.memory + memory > MAX_PLAN_BYTES {
+        while is_full(self) {
             let oldest = (0..self.entries.len()).min_by_key(|&at| self.entries[at].used);
             let Some(oldest) = oldest.filter(|&at| self.entries[at].used + IDLE < self.requests) else {
                 return false;
             };
             self.memory -= self.entries.swap_remove(oldest).memory;
+            self.number();
         }
         true
     }
 
     fn sweep(&mut self) {
-        let memory = &mut self.memory;
+        let (memory, before) = (&mut self.memory, self.entries.len());
         self.entries.retain(|entry| {
             let alive = entry.shapes.iter().all(|shape| shape.strong_count() > 0);
             *memory -= if alive { 0 } else { entry.memory };
             alive
         });
+        if self.entries.len() < before {
+            self.number();
+        }
+    }
+
+    /// Makes the index anew, after entries have moved.
+    fn number(&mut self) {
+        self.index.clear();
+        self.index.extend(self.entries.iter().enumerate().map(|(at, entry)| (entry.key.clone(), at)));
+        self.index.shrink_to(self.entries.len() * 2);
     }
 }
 
@@ -152,45 +214,55 @@ mod tests {
         Some(Plan::new(Vec::new(), Vec::new(), 0, Vec::new(), &Layout::default()))
     }
 
-    fn offer(cache: &mut PlanCache, key: u64) -> Found {
+    fn offer(cache: &mut PlanCache, key: &[u64]) -> Found {
         cache.tick();
-        match cache.find(&[key], 10) {
-            Found::Worth => cache.insert(&[key], Box::new([]), plan()),
+        let found = cache.find(key, 10, if key.len() == 1 { 1 } else { 2 });
+        match found {
+            Found::Quick | Found::Best => {
+                cache.insert(key, Box::new([]), plan(), found == Found::Quick);
+                found
+            }
             found => found,
         }
     }
 
     #[test]
-    fn the_second_sight_makes_the_plan() {
+    fn what_comes_for_long_gets_the_best_plan() {
         let mut cache = PlanCache::default();
-        assert_eq!(offer(&mut cache, 7), Found::No);
-        assert_eq!(offer(&mut cache, 7), Found::Plan(0));
-        assert_eq!(offer(&mut cache, 7), Found::Plan(0));
-        assert_eq!(cache.len(), 1);
+        assert_eq!(offer(&mut cache, &[7, 8]), Found::No);
+        assert_eq!(offer(&mut cache, &[7, 8]), Found::Quick);
+        let rest: Vec<_> = (0..BEST_AFTER).map(|_| offer(&mut cache, &[7, 8])).collect();
+        assert_eq!(rest.iter().filter(|&&found| found == Found::Best).count(), 1);
+        assert_eq!(rest.last(), Some(&Found::Plan(0)));
+        assert_eq!(offer(&mut cache, &[9]), Found::Quick, "a shape alone at once");
+        assert_eq!((offer(&mut cache, &[9]), cache.len()), (Found::Plan(1), 2));
+    }
+
+    #[test]
+    fn lists_that_chance_makes_get_none() {
+        let mut cache = PlanCache::default();
+        for number in 0..10 * MAX_SEEN as u64 {
+            assert_eq!(offer(&mut cache, &[number % (2 * MAX_SEEN as u64), 1000]), Found::No);
+        }
     }
 
     #[test]
     fn plans_in_use_are_not_pushed_out_but_idle_ones_are() {
         let mut cache = PlanCache::default();
         let lists = MAX_PLANS as u64;
-        for _ in 0..2 {
-            (0..lists).for_each(|key| assert_ne!(offer(&mut cache, key), Found::Worth));
-        }
-        assert_eq!(cache.len(), MAX_PLANS);
-        offer(&mut cache, 1000);
-        assert_eq!(offer(&mut cache, 1000), Found::No, "all of them were used a moment ago");
-        (0..IDLE).for_each(|_| assert!(matches!(offer(&mut cache, 5), Found::Plan(_))));
-        assert!(matches!(offer(&mut cache, 1000), Found::Plan(_)));
-        assert!(matches!(offer(&mut cache, 5), Found::Plan(_)));
+        (0..lists).for_each(|key| assert_eq!(offer(&mut cache, &[key]), Found::Quick));
+        assert_eq!(offer(&mut cache, &[lists]), Found::No, "all of them were used a while ago");
+        cache.requests += IDLE;
+        assert!(matches!(offer(&mut cache, &[5]), Found::Plan(_)));
+        assert_eq!(offer(&mut cache, &[lists]), Found::Quick);
+        assert!(matches!(offer(&mut cache, &[5]), Found::Plan(_)));
         assert_eq!(cache.len(), MAX_PLANS);
     }
 
     #[test]
     fn plans_too_large_together_are_not_kept() {
         let mut cache = PlanCache::default();
-        for _ in 0..3 {
-            cache.tick();
-            assert_eq!(cache.find(&[1], MAX_PLAN_BYTES), Found::No);
-        }
+        cache.tick();
+        assert_eq!(cache.find(&[1], MAX_PLAN_BYTES, 1), Found::No);
     }
 }
