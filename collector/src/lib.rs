@@ -13,6 +13,7 @@ pub mod logging;
 pub mod model;
 pub mod reader;
 pub mod reference;
+pub mod relabel;
 pub mod ring;
 pub mod self_metrics;
 pub mod serve;

@@ -7,11 +7,13 @@ mod error;
 mod keys;
 mod raw;
 mod resolved;
+mod scrape;
 
 pub use duration::{Span, parse_duration};
 pub use error::ConfigError;
 pub use keys::{KEYS, Key};
 pub use resolved::{Authorization, Config, Endpoint, HostSection, Queue, Secret, TlsSettings};
+pub use scrape::{HttpSettings, OAuth2, PageRules, Proxy, ScrapeConfig, ScrapeProtocol, StaticGroup};
 
 use std::path::Path;
 
