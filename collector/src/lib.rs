@@ -5,6 +5,7 @@
 pub mod aggregate;
 pub mod batch_log;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod encode;

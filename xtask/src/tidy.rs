@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ring", &["model"]),
     ("encode", &["model"]),
     ("relabel", &[]),
-    ("client", &["config", "limits"]),
+    ("client", &["config", "limits", "sys"]),
     ("config", &["encode", "relabel"]),
     ("batch_log", &["limits", "model", "self_metrics", "sys"]),
     ("sources", &["client", "config", "limits", "model", "relabel", "ring", "self_metrics", "sys"]),
