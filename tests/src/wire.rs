@@ -36,7 +36,7 @@ pub fn expected(batches: &[&Batch], options: &Options) -> Vec<Sent> {
     let (mut floats, mut histograms) = (Vec::new(), Vec::new());
     for batch in ordered {
         for (&(id, form), &value) in batch.shape().floats().iter().zip(&batch.values) {
-            if form == Form::Always || !options.native_histograms {
+            if !(form.classic_only() && options.native_histograms) {
                 floats.push(sent(batch, id, options, What::Float(value)));
             }
         }
