@@ -71,13 +71,17 @@ fn encode_series<'a>(view: SeriesView<'a>, form: Form, strings: &mut Strings<'a>
     }
 }
 
+/// A content as it stands in a record.
+pub(super) fn pack_content(content: &[u8]) -> Box<[u8]> {
+    snap::raw::Encoder::new().compress_vec(content).expect("content is below 4 GiB").into()
+}
+
 /// Appends the payload of a definition's record.
-pub(super) fn encode_definition(number: u32, freed: &[u32], content: &[u8], out: &mut Vec<u8>) {
+pub(super) fn encode_definition(number: u32, freed: &[u32], packed: &[u8], out: &mut Vec<u8>) {
     encode_number(number.into(), out);
     encode_number(freed.len() as u64, out);
     freed.iter().for_each(|&number| encode_number(number.into(), out));
-    let packed = snap::raw::Encoder::new().compress_vec(content).expect("content is below 4 GiB");
-    out.extend_from_slice(&packed);
+    out.extend_from_slice(packed);
 }
 
 /// A definition read from a record.

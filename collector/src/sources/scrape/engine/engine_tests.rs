@@ -94,8 +94,12 @@ impl Rig {
         let (sender, receiver) = ring::ring(1024);
         let table = Arc::new(SeriesTable::default());
         let engine = Engine::new(1, sender, table.clone(), Arc::default());
-        engine.set_jobs(&configs.iter().cloned().map(Arc::new).collect::<Vec<_>>()).unwrap();
+        engine.set_jobs(engine.prepare(configs).unwrap()).unwrap();
         Rig { engine, receiver, table }
+    }
+
+    fn set_jobs(&self, configs: &[ScrapeConfig]) {
+        self.engine.set_jobs(self.engine.prepare(configs).unwrap()).unwrap();
     }
 
     /// The next batch of the target at `address`, as series and values; empty where everything ends.
@@ -258,7 +262,7 @@ fn targets_that_stay_are_left_alone_and_those_that_go_end() {
         assert_eq!(value(&rig.next(&stays), "x"), Some(1.0));
     }
     assert_eq!(connections.load(Ordering::SeqCst), 2);
-    rig.engine.set_jobs(&[Arc::new(config("other"))]).unwrap();
+    rig.set_jobs(&[config("other")]);
     let mut last = rig.next(&stays);
     while value(&last, "x").is_some() {
         last = rig.next(&stays);
@@ -279,7 +283,7 @@ fn what_is_not_plain_is_fetched_by_the_client() {
     assert_eq!(value(&rig.next(&redirects), "x"), Some(3.0), "{}", rig.status(&redirects).last_error);
     let mut stern = config("test");
     stern.http.follow_redirects = false;
-    rig.engine.set_jobs(&[Arc::new(stern)]).unwrap();
+    rig.set_jobs(&[stern]);
     assert!(rig.error(&redirects).contains("302"));
     rig.engine.stop();
 }

@@ -6,6 +6,7 @@
 
 mod body;
 mod content;
+mod explain;
 mod fault;
 mod fetch;
 mod http;
@@ -28,10 +29,8 @@ use crate::model::SeriesTable;
 use crate::ring;
 use crate::self_metrics::{Counters, PoolStats};
 
+pub use explain::{RawPage, RelabelStep};
 pub use state::{Entry, Health, Job, PoolView, Status};
-
-/// The most threads that scrape, unless a flag says otherwise: one reads some three million samples a second.
-pub const MAX_DEFAULT_THREADS: usize = 4;
 
 /// All that scrapes.
 pub struct Engine {
@@ -72,19 +71,25 @@ impl Engine {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the jobs those of `configs`. Targets of jobs that are gone end; those of jobs that have changed go on by the
-    /// new rules; the rest is left alone.
+    /// The jobs of `configs`, with what can be kept of those that run. Nothing is changed by it.
     ///
     /// # Errors
-    /// What is wrong with a job, and then nothing was changed; or that there is no thread to be had.
-    pub fn set_jobs(&self, configs: &[Arc<ScrapeConfig>]) -> Result<(), String> {
+    /// What is wrong with a job.
+    pub fn prepare(&self, configs: &[ScrapeConfig]) -> Result<Vec<Arc<Job>>, String> {
+        let guard = self.lock();
+        let job =
+            |config: &ScrapeConfig| next_job(config, guard.pools.get(&config.job_name).map(|pool| &pool.job));
+        configs.iter().map(job).collect()
+    }
+
+    /// Makes the jobs these. Targets of jobs that are gone end; those of jobs that have changed go on by the new
+    /// rules; the rest is left alone.
+    ///
+    /// # Errors
+    /// There is no thread to be had; then nothing was changed.
+    pub fn set_jobs(&self, jobs: Vec<Arc<Job>>) -> Result<(), String> {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let mut jobs = Vec::new();
-        for config in configs {
-            let known = inner.pools.get(&config.job_name).map(|pool| &pool.job);
-            jobs.push(next_job(config, known)?);
-        }
         if inner.threads.is_empty() && !jobs.is_empty() {
             for number in 0..self.wanted_threads {
                 let thread = ScrapeThread::start(number, self.around.clone());
@@ -93,7 +98,7 @@ impl Engine {
         }
         let Inner { threads, pools } = inner;
         pools.retain(|name, pool| {
-            let is_kept = configs.iter().any(|config| config.job_name == *name);
+            let is_kept = jobs.iter().any(|job| job.config.job_name == *name);
             if !is_kept {
                 pool.active.values().for_each(|entry| tell(threads, entry, Command::End(entry.id)));
             }
@@ -152,10 +157,10 @@ impl Engine {
 }
 
 /// The job of `config`, with what can be kept of the one before it.
-fn next_job(config: &Arc<ScrapeConfig>, known: Option<&Arc<Job>>) -> Result<Arc<Job>, String> {
+fn next_job(config: &ScrapeConfig, known: Option<&Arc<Job>>) -> Result<Arc<Job>, String> {
     if let Some(known) = known
         && known.config.http == config.http
-        && same(&*known.config, &**config)
+        && same(&*known.config, config)
     {
         return Ok(known.clone());
     }
@@ -170,7 +175,7 @@ fn next_job(config: &Arc<ScrapeConfig>, known: Option<&Arc<Job>>) -> Result<Arc<
         Some(known) => known.layouts.clone(),
         None => Arc::default(),
     };
-    Ok(Arc::new(Job { config: config.clone(), layouts, client }))
+    Ok(Arc::new(Job { config: Arc::new(config.clone()), layouts, client }))
 }
 
 /// Whether two settings say the same. Rules hold regular expressions, which can be compared by their text alone; secrets

@@ -1,19 +1,17 @@
 //! What a series ends up with.
-use regex::Regex;
-
 use super::*;
-use crate::relabel::{Action, Rule};
+use crate::relabel::{Action, Rule, RuleSpec};
 
 fn rule(action: Action, source: &[&str], regex: &str, target: &str, replacement: &str) -> Rule {
-    Rule {
-        action,
-        source_labels: source.iter().map(|&name| name.to_owned()).collect(),
-        separator: ";".into(),
-        regex: Regex::new(&format!("^(?s:{regex})$")).unwrap(),
-        target_label: target.into(),
-        replacement: replacement.into(),
-        modulus: 0,
-    }
+    let spec = RuleSpec {
+        action: Some(format!("{action:?}").to_lowercase()),
+        source_labels: Some(source.iter().map(|&name| name.to_owned()).collect()),
+        regex: Some(regex.into()),
+        target_label: Some(target.into()),
+        replacement: Some(replacement.into()),
+        ..RuleSpec::default()
+    };
+    Rule::new(spec, false).unwrap()
 }
 
 fn with(rule: Rule) -> PageRules {
