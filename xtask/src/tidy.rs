@@ -37,7 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("aggregate", &["batch_log", "limits", "model", "ring", "self_metrics"]),
     (
         "sinks",
-        &["aggregate", "batch_log", "client", "config", "encode", "limits", "model", "self_metrics", "sys"],
+        &["aggregate", "batch_log", "client", "config", "encode", "limits", "model", "relabel", "self_metrics", "sys"],
     ),
     ("serve", &["config", "encode", "limits", "logging", "model", "reader", "ring", "self_metrics", "sources", "sys"]),
     ("cli", &["config", "limits", "logging", "sources"]),

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::discovery::ProviderConfig;
 use super::resolved::{Authorization, Secret, TlsSettings};
 use crate::relabel::Rule;
 
 /// One entry of `scrape_configs`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ScrapeConfig {
     pub job_name: String,
     pub scrape_interval: Duration,
@@ -21,15 +22,18 @@ pub struct ScrapeConfig {
     pub enable_compression: bool,
     /// In the order of preference; becomes the header `Accept`.
     pub protocols: Vec<ScrapeProtocol>,
+    /// How names outside `[a-zA-Z0-9_:]` are asked for, in the same header.
+    pub escaping: Escaping,
     pub relabel: Arc<[Rule]>,
     pub target_limit: Option<usize>,
     pub keep_dropped_targets: Option<usize>,
     /// Targets listed in the file itself; other ways of discovery stand beside them.
     pub static_configs: Vec<StaticGroup>,
+    pub discovery: Vec<ProviderConfig>,
 }
 
 /// What is done with the page of a target.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PageRules {
     pub honor_labels: bool,
     pub honor_timestamps: bool,
@@ -41,6 +45,8 @@ pub struct PageRules {
     pub convert_classic_to_custom_buckets: bool,
     pub extra_metrics: bool,
     pub metric_relabel: Arc<[Rule]>,
+    /// `metric_name_validation_scheme: legacy`: names of metrics and labels outside `[a-zA-Z0-9_:]` fail a scrape.
+    pub legacy_names: bool,
     /// 0 is no limit, here and below.
     pub body_size_limit: u64,
     pub sample_limit: usize,
@@ -98,6 +104,43 @@ pub enum ScrapeProtocol {
     OpenMetricsText0_0_1,
     OpenMetricsText1_0_0,
     PrometheusProto,
+}
+
+impl ScrapeProtocol {
+    /// The media type, as an `Accept` header names it.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            ScrapeProtocol::PrometheusText0_0_4 => "text/plain;version=0.0.4",
+            ScrapeProtocol::PrometheusText1_0_0 => "text/plain;version=1.0.0",
+            ScrapeProtocol::OpenMetricsText0_0_1 => "application/openmetrics-text;version=0.0.1",
+            ScrapeProtocol::OpenMetricsText1_0_0 => "application/openmetrics-text;version=1.0.0",
+            ScrapeProtocol::PrometheusProto => {
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+            }
+        }
+    }
+}
+
+/// How a target shall write names that old receivers do not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Escaping {
+    #[default]
+    AllowUtf8,
+    Underscores,
+    Dots,
+    Values,
+}
+
+impl Escaping {
+    /// The value of `escaping=` in an `Accept` header.
+    pub fn text(self) -> &'static str {
+        match self {
+            Escaping::AllowUtf8 => "allow-utf-8",
+            Escaping::Underscores => "underscores",
+            Escaping::Dots => "dots",
+            Escaping::Values => "values",
+        }
+    }
 }
 
 /// Targets that share labels, as typed.

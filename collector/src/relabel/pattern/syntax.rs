@@ -11,6 +11,10 @@
 use std::fmt::Write as _;
 
 const MAX_REPEAT: u32 = 1000;
+const POSIX: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
+    "upper", "word", "xdigit",
+];
 const DIGIT: &str = "0-9";
 const SPACE: &str = r"\t\n\x0C\r\x20";
 const WORD: &str = "0-9A-Za-z_";
@@ -282,7 +286,7 @@ impl Translation<'_> {
         let Some((name, after)) = self.rest.strip_prefix(':').and_then(|rest| rest.split_once(":]")) else {
             return Ok(false);
         };
-        if !name.strip_prefix('^').unwrap_or(name).bytes().all(|c| c.is_ascii_lowercase()) {
+        if !POSIX.contains(&name.strip_prefix('^').unwrap_or(name)) {
             return Err(format!("invalid character class range [:{name}:]"));
         }
         let _ = write!(self.out, "[:{name}:]");

@@ -9,7 +9,7 @@ use hyper::{Request, Response, Uri};
 
 use super::backoff::parse_retry_after;
 use crate::client::Client as Http;
-use crate::config::{Endpoint, HttpSettings, Secret};
+use crate::config::{Endpoint, Secret};
 use crate::encode::Protocol;
 use crate::limits::MAX_ERROR_BODY;
 
@@ -48,13 +48,9 @@ impl Client {
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self, String> {
         let uri: Uri = endpoint.url.parse().map_err(|error| format!("url: {error}"))?;
         let inline = |value: &String| vec![Secret::Inline(value.clone())];
-        let settings = HttpSettings {
-            authorization: endpoint.authorization.clone(),
-            tls: endpoint.tls.clone(),
-            http2: endpoint.http2,
-            headers: endpoint.headers.iter().map(|(name, value)| (name.clone(), inline(value))).collect(),
-            ..HttpSettings::default()
-        };
+        let own = endpoint.headers.iter().map(|(name, value)| (name.clone(), inline(value)));
+        let mut settings = endpoint.http.clone();
+        settings.headers.extend(own);
         Ok(Client {
             http: Http::new(&settings)?,
             uri,
