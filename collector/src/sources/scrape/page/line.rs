@@ -163,7 +163,7 @@ impl<'b> Scanner<'b> {
                 b',' => self.at += 1,
                 b'}' => {}
                 // Text 0.0.4 goes without the comma.
-                _ if !self.open && !(quoted && named && labels.len() == 1) => {}
+                _ if !self.open => {}
                 _ => return Err(self.flaw("neither comma nor brace behind a label")),
             }
         }
