@@ -8,7 +8,7 @@ use super::labels::{WireLabels, wire_labels};
 use super::protobuf::{encode_varint, varint_len};
 use super::remote_write::{Options, Protocol};
 use super::{remote_write_v1, remote_write_v2};
-use crate::model::{Batch, NO_SAMPLE, SeriesView};
+use crate::model::{Batch, CUSTOM_BUCKETS, NO_SAMPLE, SeriesView};
 
 /// The batches of a request, however the caller holds them.
 pub(super) trait Batches {
@@ -194,8 +194,12 @@ impl Histograms {
         for slot in &self.slots {
             let batch = batches.get(slot.batch);
             message.clear();
-            let time = batch.histogram_time(slot.index as usize);
-            encode_histogram(&batch.histograms()[slot.index as usize], time, message);
+            let histogram = &batch.histograms()[slot.index as usize];
+            // Version 1.0 has no field for listed bounds.
+            if frame.series == super::remote_write_v1::FRAME.series && histogram.schema == CUSTOM_BUCKETS {
+                continue;
+            }
+            encode_histogram(histogram, batch.histogram_time(slot.index as usize), message);
             let constant = (slot.end - slot.start) as usize;
             let length = constant + 1 + varint_len(message.len() as u64) + message.len();
             out.push(frame.series);

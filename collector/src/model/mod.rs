@@ -13,7 +13,7 @@ mod symbols;
 
 pub use batch::{Batch, NO_SAMPLE, Numbered};
 pub use family::{Family, Kind};
-pub use histogram::{HistogramSnapshot, NativeHistogram, Span};
+pub use histogram::{CUSTOM_BUCKETS, HistogramSnapshot, MAX_BUCKETS, NativeHistogram, ResetHint, Span};
 pub use recorder::{Dynamic, Recorder};
 pub use series::{SeriesId, SeriesSpec, SeriesTable, SeriesView, TableGuard};
 pub use shape::{Form, SeriesList, Shape, Source};

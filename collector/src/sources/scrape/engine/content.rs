@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::io::Read as _;
 
-use crate::config::ScrapeProtocol;
+use crate::config::{Escaping, ScrapeProtocol};
 use crate::sources::scrape::page::Format;
 use crate::sys::gzip::{Gunzip, GunzipError};
 
@@ -28,22 +28,15 @@ pub(super) enum UnpackError {
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// The header `Accept`, weighed as Prometheus weighs it.
-pub(super) fn accept(protocols: &[ScrapeProtocol]) -> String {
+pub(super) fn accept(protocols: &[ScrapeProtocol], escaping: Escaping) -> String {
     let mut header = String::new();
     let mut weight = 6;
     for protocol in protocols {
-        let kind = match protocol {
-            ScrapeProtocol::PrometheusProto => {
-                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
-            }
-            ScrapeProtocol::PrometheusText0_0_4 => "text/plain;version=0.0.4",
-            ScrapeProtocol::PrometheusText1_0_0 => "text/plain;version=1.0.0;escaping=allow-utf-8",
-            ScrapeProtocol::OpenMetricsText0_0_1 => "application/openmetrics-text;version=0.0.1",
-            ScrapeProtocol::OpenMetricsText1_0_0 => {
-                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8"
-            }
-        };
-        write!(header, "{kind};q=0.{weight},").expect("a string takes all");
+        header.push_str(protocol.media_type());
+        if matches!(protocol, ScrapeProtocol::PrometheusText1_0_0 | ScrapeProtocol::OpenMetricsText1_0_0) {
+            write!(header, ";escaping={}", escaping.text()).expect("a string takes all");
+        }
+        write!(header, ";q=0.{weight},").expect("a string takes all");
         weight -= 1;
     }
     write!(header, "*/*;q=0.{weight}").expect("a string takes all");
@@ -161,7 +154,7 @@ mod tests {
         let all = [ScrapeProtocol::OpenMetricsText1_0_0, ScrapeProtocol::PrometheusText0_0_4];
         let expected = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
                         text/plain;version=0.0.4;q=0.5,*/*;q=0.4";
-        assert_eq!(accept(&all), expected);
+        assert_eq!(accept(&all, Escaping::default()), expected);
     }
 
     #[test]

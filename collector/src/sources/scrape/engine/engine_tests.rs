@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::config::{HttpSettings, PageRules, ScrapeProtocol};
+use crate::config::{Escaping, HttpSettings, PageRules, ScrapeProtocol};
 use crate::model::Batch;
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -23,6 +23,8 @@ fn config(job: &str) -> ScrapeConfig {
         page: Arc::new(PageRules::default()),
         http: HttpSettings { follow_redirects: true, ..HttpSettings::default() },
         enable_compression: true,
+        escaping: Escaping::default(),
+        discovery: Vec::new(),
         protocols: vec![ScrapeProtocol::PrometheusText0_0_4],
         relabel: Arc::new([]),
         target_limit: None,

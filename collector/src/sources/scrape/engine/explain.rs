@@ -64,7 +64,7 @@ impl Entry {
     pub async fn raw_page(&self) -> Result<RawPage, String> {
         let config = &self.job.config;
         let mut headers = HeaderMap::new();
-        let accept = content::accept(&config.protocols);
+        let accept = content::accept(&config.protocols, config.escaping);
         headers.insert(header::ACCEPT, HeaderValue::from_str(&accept).map_err(|error| error.to_string())?);
         let url = &self.target.url;
         let answer = self.job.client.get(url, headers, MAX_SHOWN, self.target.timeout).await?;

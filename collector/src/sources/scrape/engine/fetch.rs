@@ -175,7 +175,7 @@ impl Fetcher {
         let encoding = if self.config.enable_compression && !is_loopback { "gzip, zstd" } else { "identity" };
         vec![
             ("user-agent", USER_AGENT.to_owned()),
-            ("accept", content::accept(&self.config.protocols)),
+            ("accept", content::accept(&self.config.protocols, self.config.escaping)),
             ("accept-encoding", encoding.to_owned()),
             ("x-prometheus-scrape-timeout-seconds", self.timeout.as_secs_f64().to_string()),
         ]

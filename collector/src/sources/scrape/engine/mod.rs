@@ -159,8 +159,7 @@ impl Engine {
 /// The job of `config`, with what can be kept of the one before it.
 fn next_job(config: &ScrapeConfig, known: Option<&Arc<Job>>) -> Result<Arc<Job>, String> {
     if let Some(known) = known
-        && known.config.http == config.http
-        && same(&*known.config, config)
+        && *known.config == *config
     {
         return Ok(known.clone());
     }
@@ -171,17 +170,11 @@ fn next_job(config: &ScrapeConfig, known: Option<&Arc<Job>>) -> Result<Arc<Job>,
             Arc::new(client.map_err(|error| format!("scrape_configs {:?}: {error}", config.job_name))?)
         }
     };
-    let layouts = match known.filter(|known| same(&known.config.page, &config.page)) {
+    let layouts = match known.filter(|known| known.config.page == config.page) {
         Some(known) => known.layouts.clone(),
         None => Arc::default(),
     };
     Ok(Arc::new(Job { config: Arc::new(config.clone()), layouts, client }))
-}
-
-/// Whether two settings say the same. Rules hold regular expressions, which can be compared by their text alone; secrets
-/// show none, and are compared by the caller.
-fn same(left: &impl std::fmt::Debug, right: &impl std::fmt::Debug) -> bool {
-    format!("{left:?}") == format!("{right:?}")
 }
 
 fn tell(threads: &[ScrapeThread], entry: &Entry, command: Command) {

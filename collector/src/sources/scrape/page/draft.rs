@@ -71,7 +71,7 @@ pub(super) enum Found {
 
 /// What a page gives at a position, in its slot.
 pub(super) enum Payload<'a> {
-    Float { value: f64, time: Option<i64>, classic_only: bool },
+    Float { value: f64, time: Option<i64> },
     Histogram { fill: &'a dyn Fn(&mut Batch), time: Option<i64> },
 }
 
@@ -269,18 +269,18 @@ impl<'o> Draft<'o> {
         let gives = match (found, payload) {
             (Found::Dropped | Found::Bare, _) => Gives::Dropped,
             (Found::Limited, _) => Gives::Limited,
-            (Found::Series(id), Payload::Float { value, time, classic_only }) => {
+            (Found::Series(id), Payload::Float { value, time }) => {
                 let new = self.seen.insert(id);
                 match time {
                     None if !new => Gives::Duplicate,
                     None => {
-                        self.floats.push((id, Form::new(classic_only, false)));
+                        self.floats.push((id, Form::new(false, false)));
                         batch.values.push(value);
                         Gives::Float
                     }
                     Some(time) => {
                         let unmarked = !self.rules.track_timestamps_staleness;
-                        self.floats.push((id, Form::new(classic_only, unmarked)));
+                        self.floats.push((id, Form::new(false, unmarked)));
                         batch.push_timed(value, times.stamp(id, time));
                         Gives::Timed
                     }

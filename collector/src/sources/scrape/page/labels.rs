@@ -139,7 +139,8 @@ impl Labeler {
 fn touches(rule: &Rule, target: &[(String, String)]) -> bool {
     let theirs = |name: &str| target.iter().any(|label| label.0 == name);
     let any = |matches: bool| target.iter().any(|label| rule.regex.is_match(&label.0) == matches);
-    let written = theirs(&rule.target_label) || rule.target_label.contains('$');
+    let written = rule.spec().target_label.as_deref().unwrap_or_default();
+    let written = theirs(written) || written.contains('$');
     let read = rule.source_labels.iter().any(|name| theirs(name));
     match rule.action {
         Action::Keep | Action::Drop => read,

@@ -186,6 +186,11 @@ impl Class {
         recent.iter().filter_map(Weak::upgrade).find(fits)
     }
 
+    /// The newest layout.
+    pub(super) fn newest(&self) -> Option<Arc<Layout>> {
+        lock(&self.recent).iter().find_map(Weak::upgrade)
+    }
+
     /// How many series `new` has that `old` lacks.
     pub(super) fn added(&self, old: &SeriesList, new: &SeriesList) -> usize {
         if old.id() == new.id() {

@@ -163,7 +163,7 @@ impl<'b> Scanner<'b> {
                 b',' => self.at += 1,
                 b'}' => {}
                 // Text 0.0.4 goes without the comma.
-                _ if !self.open && !(quoted && named && labels.len() == 1) => {}
+                _ if !self.open => {}
                 _ => return Err(self.flaw("neither comma nor brace behind a label")),
             }
         }
@@ -340,7 +340,7 @@ fn parse_unit<'b>(name: &str, text: &'b [u8]) -> Result<Said<'b>, Flaw> {
 }
 
 /// Whether every label has a name of its own.
-fn check_names(labels: &Labels<'_>) -> Result<(), Flaw> {
+pub(super) fn check_names(labels: &Labels<'_>) -> Result<(), Flaw> {
     for (at, (name, _)) in labels.iter().enumerate() {
         if name.is_empty() {
             return Err(Flaw::syntax("a label without a name"));

@@ -10,7 +10,10 @@ mod error;
 mod labels;
 mod layout;
 mod line;
+mod messages;
+mod native;
 mod number;
+mod proto;
 mod reading;
 mod report;
 mod text;
@@ -82,6 +85,7 @@ pub struct PageReader {
     refused: Report,
     /// The slab of that page.
     spare: Option<Batch>,
+    scratch: messages::Scratch,
 }
 
 impl PageReader {
@@ -114,6 +118,7 @@ impl PageReader {
             timeout: Duration::ZERO,
             refused: Report::default(),
             spare: None,
+            scratch: messages::Scratch::default(),
         }
     }
 
@@ -145,6 +150,7 @@ impl PageReader {
         let result = loop {
             reading.batch.clear();
             reading.batch.time_ms = time_ms;
+            (reading.slot, reading.at) = (0, 0);
             self.times.begin(time_ms);
             match self.read_page(body, format, &mut reading) {
                 Ok(Step::Layout(layout)) => break self.check(layout),
@@ -177,25 +183,21 @@ impl PageReader {
             Format::Protobuf => return self.read_messages(body, reading),
         };
         let modes = (open, self.rules.honor_timestamps);
-        let time_ms = reading.batch.time_ms;
         reading.layout = self.layout.clone().or_else(|| self.class.first(body));
-        (reading.slot, reading.at) = (0, 0);
-        let mut tries = 0;
+        let (mut tries, mut missed) = (0, None);
         while let Some(layout) = reading.layout.clone() {
             let from = (reading.slot, reading.at);
             let followed = text::follow(&layout, body, from, modes, &mut reading.batch, &mut self.times);
             if followed.whole && self.has_room(&layout) {
-                reading.batch.clear();
-                reading.batch.time_ms = time_ms;
-                self.times.roll_back();
-                (reading.slot, reading.at) = (0, 0);
+                self.start_over(reading);
                 break;
             }
             if followed.whole {
                 (reading.scraped, reading.kept) = (layout.slots.len(), layout.kept);
                 return Ok(Step::Layout(layout));
             }
-            tries = if followed.slot > reading.slot { 0 } else { tries + 1 };
+            tries = if missed == Some(followed.slot) { tries + 1 } else { 0 };
+            missed = Some(followed.slot);
             (reading.slot, reading.at) = (followed.slot, followed.at);
             let next = layout.successor(followed.slot, &body[followed.at..], tries);
             match next.filter(|_| tries < MAX_TRIES) {
@@ -218,6 +220,15 @@ impl PageReader {
             layout.add_successor(from, old);
         }
         self.class.remember(layout);
+    }
+
+    /// Forgets what was read of a page, but not its layout.
+    fn start_over(&mut self, reading: &mut Reading) {
+        let time_ms = reading.batch.time_ms;
+        reading.batch.clear();
+        reading.batch.time_ms = time_ms;
+        self.times.roll_back();
+        (reading.slot, reading.at) = (0, 0);
     }
 
     /// Whether series were left out for which there is room now.
@@ -341,10 +352,6 @@ impl PageReader {
         out(batch);
         (self.layout, self.shape, self.before, self.failed) = (None, None, None, None);
         self.times = Times::default();
-    }
-
-    fn read_messages(&mut self, _body: &[u8], _reading: &mut Reading) -> Result<Step, PageError> {
-        Err(PageError { fault: Fault::Syntax, place: Place::Page, reason: "protobuf".into() })
     }
 }
 

@@ -157,7 +157,7 @@ fn draft_position<'b>(
     scanner.at += length;
     let time = scanner.suffix().map_err(|flaw| (flaw, value_at))?.filter(|_| honor);
     let key_line = draft.keys.len() - (value_at - line);
-    let payload = Payload::Float { value, time, classic_only: false };
+    let payload = Payload::Float { value, time };
     draft.put(key_line, found, payload, &mut reading.batch, times).map_err(|flaw| (flaw, line))?;
     *at = scanner.at;
     Ok(Position::Sample)

@@ -33,7 +33,7 @@ fn lines_of_text() {
         ("a{ b = \"c\" , d=\"e\" } 1", "a", "b=\"c\",d=\"e\"", "1"),
         ("a{b=\"c\" d=\"e\"} 1", "a", "b=\"c\",d=\"e\"", "1"),
         ("a{b=\"}\"} 1", "a", "b=\"}\"", "1"),
-        ("a{b=\"#,=\"} 1", "a", "b=\"#,=\"", "1").clone(),
+        ("a{b=\"#,=\"} 1", "a", "b=\"#,=\"", "1"),
         ("a{b=\"\"} 1", "a", "", "1"),
         ("a{b=\"x\\\\y\\\"z\\nw\\q\"} 1", "a", "b=\"x\\\\y\\\"z\\nw\\\\q\"", "1"),
         ("a{b=\"ä\u{1f600}\"} 1", "a", "b=\"ä\u{1f600}\"", "1"),
@@ -44,8 +44,6 @@ fn lines_of_text() {
         ("a +Inf", "a", "", "inf"),
         ("a NaN", "a", "", "NaN"),
         ("a 1e3 ", "a", "", "1000"),
-        ("a 5 1789999999999", "a", "", "5 @1789999999999"),
-        ("a 5 0 ", "a", "", "5 @0"),
     ];
     for (line, name, labels, value) in good {
         // The commas inside of a value are no separators here.
@@ -55,8 +53,6 @@ fn lines_of_text() {
             sample(name, labels, value)
         };
         let got = one(line);
-        let seen_again = expected.contains('@').then(|| one(line));
-        let _ = seen_again;
         assert_eq!(got.as_deref(), Some(&*expected), "{line:?}");
     }
     for line in

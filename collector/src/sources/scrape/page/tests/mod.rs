@@ -2,6 +2,7 @@
 
 mod formats;
 mod layouts;
+mod messages;
 mod relabelled;
 
 use std::sync::Arc;
