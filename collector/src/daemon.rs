@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod health;
+mod scraping;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::endpoints::Endpoints;
+use self::scraping::Scraping;
 use crate::aggregate::Aggregator;
 use crate::cli::Options;
 use crate::config::{self, Config};
@@ -79,6 +81,7 @@ struct Daemon<'a> {
     clock: Clock,
     aggregator: std::thread::JoinHandle<()>,
     endpoints: Endpoints,
+    scraping: Scraping,
     server: Arc<Server>,
     table: Arc<SeriesTable>,
     reloads: mpsc::Receiver<Reload>,
@@ -118,6 +121,7 @@ impl<'a> Daemon<'a> {
             .name("aggregator".into())
             .spawn(move || aggregator.run())
             .map_err(StartError::new)?;
+        let scraping = Scraping::new(options, &ring, &table, &counters);
         let (reload, reloads) = mpsc::channel(1);
         let server = Server::new(Parts {
             telemetry_path: options.telemetry_path.clone(),
@@ -128,6 +132,7 @@ impl<'a> Daemon<'a> {
             reader: reader.clone(),
             ring: ring.clone(),
             counters: counters.clone(),
+            engine: scraping.engine(),
             reload,
             web_config: options.web_config.clone(),
         })
@@ -141,6 +146,7 @@ impl<'a> Daemon<'a> {
             clock,
             aggregator,
             endpoints,
+            scraping,
             server,
             table,
             reloads,
@@ -155,7 +161,8 @@ impl<'a> Daemon<'a> {
             Listen::Addresses(addresses.collect::<Result<_, _>>().map_err(StartError::new)?)
         };
         serve::serve(&listen, &self.server).await.map_err(StartError::new)?;
-        self.endpoints.apply(&self.config).await.map_err(StartError::new)?;
+        let config = self.config.clone();
+        self.apply(&config).await.map_err(StartError::new)?;
         self.schedule();
         self.load_probes()?;
         self.server.set_ready();
@@ -195,10 +202,17 @@ impl<'a> Daemon<'a> {
         thread.map(drop).map_err(StartError::new)
     }
 
+    /// Makes endpoints and jobs those of `config`. A job that is wrong is found before anything is changed.
+    async fn apply(&mut self, config: &Config) -> Result<(), String> {
+        let jobs = self.scraping.prepare(config)?;
+        self.endpoints.apply(config).await?;
+        self.scraping.apply(config, jobs)
+    }
+
     /// Reads the configuration again. A bad one changes nothing.
     async fn reload(&mut self) -> Result<(), String> {
         let applied = match read_config(self.options) {
-            Ok(config) => self.endpoints.apply(&config).await.map(|()| config),
+            Ok(config) => self.apply(&config).await.map(|()| config),
             Err(error) => Err(error.message),
         };
         match applied {
@@ -226,12 +240,13 @@ impl<'a> Daemon<'a> {
         self.clock.push(schedule);
     }
 
-    /// In the direction of the data: no more ticks, the ring runs empty into the log, one flush, the end.
+    /// In the direction of the data: no more scrapes and ticks, the ring runs empty into the log, one flush, the end.
     async fn stop(self) {
         log::info!("shutting down");
         let deadline = tokio::time::Instant::now() + SHUTDOWN_DEADLINE;
-        let Daemon { clock, ring, aggregator, endpoints, .. } = self;
+        let Daemon { clock, ring, aggregator, endpoints, scraping, .. } = self;
         let drained = tokio::task::spawn_blocking(move || {
+            scraping.stop();
             clock.stop();
             ring.close();
             aggregator.join().is_ok()

@@ -5,6 +5,7 @@
 pub mod aggregate;
 pub mod batch_log;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod encode;
@@ -13,6 +14,7 @@ pub mod logging;
 pub mod model;
 pub mod reader;
 pub mod reference;
+pub mod relabel;
 pub mod ring;
 pub mod self_metrics;
 pub mod serve;

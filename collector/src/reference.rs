@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::cli::{self, PROGRAM_FLAGS};
-use crate::config::KEYS;
+use crate::config::{HTTP_KEYS, HTTP_SECTIONS, KEYS, Key, RELABEL_KEYS, RELABEL_SECTIONS};
 use crate::model::{Family, Kind};
 use crate::reader::PUSHED_FAMILIES;
 use crate::self_metrics;
@@ -53,11 +53,20 @@ pub fn configuration() -> String {
     let mut text = String::from(
         "# Configuration\n\nGenerated from the tables in the code.\n\n## The file\n\n\
          `--config.file=collector.yml`; none is needed to serve /metrics. A key that is not known is refused. \
-         Relative files are looked for beside the configuration.\n\n| key | takes | default | meaning |\n|-|-|-|-|\n",
+         Relative files are looked for beside the configuration.\n\n",
     );
-    for key in KEYS {
-        let _ = writeln!(text, "| `{}` | {} | {} | {} |", key.path, key.kind, key.default, key.help);
-    }
+    key_table(&mut text, KEYS.iter().flat_map(|table| table.iter()));
+    let list = |sections: &[&str]| {
+        sections.iter().map(|section| format!("`{section}`")).collect::<Vec<_>>().join(", ")
+    };
+    let _ = write!(
+        text,
+        "\n### Outgoing HTTP\n\nIn {}. Those of `tls_config` and of proxies hold in `oauth2` too.\n\n",
+        list(HTTP_SECTIONS)
+    );
+    key_table(&mut text, HTTP_KEYS.iter());
+    let _ = write!(text, "\n### Relabelling\n\nEach entry of {}.\n\n", list(RELABEL_SECTIONS));
+    key_table(&mut text, RELABEL_KEYS.iter());
     text.push_str("\n## The command line\n\n| flag | meaning |\n|-|-|\n");
     let collectors = COLLECTORS.iter().flat_map(|collector| collector.flags);
     for flag in PROGRAM_FLAGS.iter().chain(collectors).filter(|flag| !flag.hidden) {
@@ -65,6 +74,13 @@ pub fn configuration() -> String {
         let _ = writeln!(text, "| `{usage}` | {} |", flag.help.replace('|', "\\|"));
     }
     text
+}
+
+fn key_table<'a>(text: &mut String, keys: impl Iterator<Item = &'a Key>) {
+    text.push_str("| key | takes | default | meaning |\n|-|-|-|-|\n");
+    for key in keys {
+        let _ = writeln!(text, "| `{}` | {} | {} | {} |", key.path, key.kind, key.default, key.help);
+    }
 }
 
 #[cfg(test)]

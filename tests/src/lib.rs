@@ -14,5 +14,6 @@ pub mod process;
 pub mod proto;
 pub mod random;
 pub mod receiver;
+pub mod scraped;
 pub mod skip;
 pub mod wire;

@@ -1,11 +1,19 @@
 //! `cargo xtask bench`: every benchmark, or those whose name is given.
 
-use crate::{Command, cargo};
+use anyhow::Context as _;
 
-pub(crate) const COMMAND: Command =
-    Command { name: "bench", help: "run the benchmarks; `bench NAME` runs one file of them", run };
+use crate::{Command, cargo, workspace};
+
+pub(crate) const COMMAND: Command = Command {
+    name: "bench",
+    help: "run the benchmarks; `bench NAME` runs one file of them, `bench ingest` the comparison with other agents",
+    run,
+};
 
 fn run(arguments: &[String]) -> anyhow::Result<()> {
+    if let Some(("ingest", rest)) = arguments.split_first().map(|(name, rest)| (name.as_str(), rest)) {
+        return ingest(rest);
+    }
     let mut all = vec!["bench", "--package", "collector-benches"];
     match arguments.split_first() {
         Some((name, rest)) => {
@@ -17,5 +25,28 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         }
         None => all.push("--benches"),
     }
+    cargo(&all)
+}
+
+/// The collector as it is released, beside what else is installed.
+fn ingest(arguments: &[String]) -> anyhow::Result<()> {
+    cargo(&["build", "--release", "--package", "collector"])?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), Into::into);
+    let collector = target.join("release/collector");
+    let collector = collector.to_str().context("a path of UTF-8")?;
+    // The tools need no more than speed enough, and are built without the long link of a release.
+    let mut all = vec![
+        "run",
+        "--quiet",
+        "--profile",
+        "bench",
+        "--package",
+        "collector-benches",
+        "--bin",
+        "ingest",
+        "--",
+        collector,
+    ];
+    all.extend(arguments.iter().map(String::as_str));
     cargo(&all)
 }

@@ -53,9 +53,62 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+/// A size of the configuration file in bytes: `512MB`, `1.5GiB`, `0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size(pub u64);
+
+const SIZE_UNITS: [(&str, u32); 13] = [
+    ("B", 0),
+    ("KB", 10),
+    ("KiB", 10),
+    ("MB", 20),
+    ("MiB", 20),
+    ("GB", 30),
+    ("GiB", 30),
+    ("TB", 40),
+    ("TiB", 40),
+    ("PB", 50),
+    ("PiB", 50),
+    ("EB", 60),
+    ("EiB", 60),
+];
+
+/// All units are powers of 1024, as Prometheus counts them.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a size such as 512MB or 1GB; a unit is required");
+    if text == "0" {
+        return Ok(0);
+    }
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(end);
+    let shift = SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?.1;
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(1 << shift).ok_or_else(wrong);
+    }
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    Ok((number * (1u64 << shift) as f64) as u64)
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_size(&text).map(Size).map_err(D::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn prometheus_sizes() {
+        for (text, bytes) in [("0", 0), ("1B", 1), ("2KB", 2048), ("1.5MiB", 3 << 19), ("15EB", 15 << 60)] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "15", "MB", "1mb", "-1MB", "99EB", "1.2.3KB", "1 MB"] {
+            assert!(parse_size(text).unwrap_err().contains("512MB"), "{text}");
+        }
+    }
 
     #[test]
     fn prometheus_durations() {

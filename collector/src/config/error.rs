@@ -2,36 +2,74 @@
 
 use std::path::{Path, PathBuf};
 
-/// Keys that Prometheus knows and this program does not, refused by name.
-const PROMETHEUS_ONLY: &[&str] = &[
-    "alerting",
-    "azuread",
-    "evaluation_interval",
-    "follow_redirects",
-    "google_iam",
-    "http_headers",
-    "metadata_config",
-    "no_proxy",
-    "oauth2",
-    "otlp",
-    "proxy_connect_header",
-    "proxy_from_environment",
-    "proxy_url",
-    "query_log_file",
-    "remote_read",
-    "round_robin_dns",
-    "rule_files",
-    "rule_query_offset",
-    "runtime",
-    "scrape_config_files",
-    "scrape_configs",
-    "scrape_failure_log_file",
-    "send_exemplars",
-    "sigv4",
-    "storage",
-    "tracing",
-    "write_relabel_configs",
+/// Keys that Prometheus knows and this program does not, refused by name, and why.
+const PROMETHEUS_ONLY: &[(&str, &str)] = &[
+    ("azuread", "tokens of Azure are not fetched here; use oauth2 or authorization.credentials_file"),
+    ("ca_ref", SECRETS),
+    ("cert_ref", SECRETS),
+    ("client_certificate_key", GRANTS),
+    ("client_certificate_key_file", GRANTS),
+    ("client_certificate_key_id", GRANTS),
+    ("client_secret_ref", SECRETS),
+    ("credentials_ref", SECRETS),
+    ("google_iam", "tokens of Google are not fetched here; use oauth2 or authorization.credentials_file"),
+    ("grant_type", GRANTS),
+    ("health_filter", "write the condition into `filter`, or drop such targets by relabel_configs"),
+    ("key_ref", SECRETS),
+    ("metadata_config", "type and help go along with remote write 2.0"),
+    ("otlp", "nothing is received by OTLP here"),
+    ("password_ref", SECRETS),
+    ("round_robin_dns", "a connection goes to the first address that answers"),
+    ("scrape_classic_histograms", "its name is always_scrape_classic_histograms since Prometheus 3"),
+    ("scrape_classes", "it is a key of the Prometheus Operator; write its settings into each job"),
+    ("scrape_failure_log_file", "failed scrapes are shown under /targets and in the log"),
+    ("send_exemplars", "exemplars are not sent"),
+    ("sigv4", "requests are not signed for AWS here; send through a proxy that does"),
+    ("tracing", "no traces are written"),
+    ("username_ref", SECRETS),
 ];
+
+const SECRETS: &str = "there is no manager of secrets; use the key that ends in _file";
+const GRANTS: &str = "only client credentials are granted tokens here";
+const DISCOVERY: &str =
+    "write such targets to a file for file_sd_configs, or let something serve them to http_sd_configs";
+
+/// Ways of discovery of Prometheus that are not built here.
+const OTHER_DISCOVERY: &[&str] = &[
+    "aws",
+    "azure",
+    "digitalocean",
+    "dockerswarm",
+    "ec2",
+    "eureka",
+    "gce",
+    "hetzner",
+    "ionos",
+    "kuma",
+    "lightsail",
+    "linode",
+    "marathon",
+    "nerve",
+    "nomad",
+    "oci",
+    "openstack",
+    "ovhcloud",
+    "puppetdb",
+    "scaleway",
+    "serverset",
+    "stackit",
+    "triton",
+    "uyuni",
+    "vultr",
+];
+
+/// Why a key of Prometheus is not taken.
+fn prometheus_only(key: &str) -> Option<&'static str> {
+    if key.strip_suffix("_sd_configs").is_some_and(|kind| OTHER_DISCOVERY.contains(&kind)) {
+        return Some(DISCOVERY);
+    }
+    PROMETHEUS_ONLY.iter().find(|(known, _)| *known == key).map(|(_, why)| *why)
+}
 
 /// A configuration that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,9 +100,9 @@ fn explain(text: &str) -> String {
     let Some((before, after)) = text.split_once("unknown field `") else { return text.to_owned() };
     let mut quoted = after.split('`');
     let unknown = quoted.next().unwrap_or_default();
-    if PROMETHEUS_ONLY.contains(&unknown) {
+    if let Some(why) = prometheus_only(unknown) {
         return format!(
-            "{before}`{unknown}` is a key of Prometheus that this collector does not support: remove it"
+            "{before}`{unknown}` is a key of Prometheus that this collector does not support: {why}; remove it"
         );
     }
     let known: Vec<&str> = quoted.skip(1).step_by(2).collect();

@@ -1,11 +1,22 @@
 //! The file as it is typed: a mirror of its keys, without defaults. A key that is not here is refused.
 
+mod discovery;
+mod http;
+mod scrape;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::duration::Span;
+use crate::relabel::RuleSpec;
+
+pub(super) use discovery::{
+    AttachMetadata, ConsulSd, DnsSd, DockerSd, FileSd, HttpSd, KubernetesSd, Namespaces, Selector,
+};
+pub(super) use http::{Authorization, BasicAuth, HeaderValues, Http, OAuth2, TlsConfig};
+pub(super) use scrape::{Global, ScrapeConfig, ScrapeConfigs, StaticConfig};
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
@@ -13,13 +24,15 @@ pub(super) struct Config {
     pub global: Option<Global>,
     pub host: Option<Host>,
     pub remote_write: Option<Vec<RemoteWrite>>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Global {
-    pub scrape_interval: Option<Span>,
-    pub external_labels: Option<BTreeMap<String, String>>,
+    pub scrape_configs: Option<Vec<ScrapeConfig>>,
+    pub scrape_config_files: Option<Vec<String>>,
+    pub prom_scraper: Option<PromScraper>,
+    // Of what Prometheus does besides collecting: taken, and said to have no effect.
+    pub rule_files: Option<IgnoredAny>,
+    pub alerting: Option<IgnoredAny>,
+    pub storage: Option<IgnoredAny>,
+    pub remote_read: Option<IgnoredAny>,
+    pub runtime: Option<IgnoredAny>,
 }
 
 /// What this host pushes of itself.
@@ -32,55 +45,30 @@ pub(super) struct Host {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
-#[derive(Deserialize)]
+/// The files of Cloud Foundry's prom_scraper.
+#[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RemoteWrite {
-    pub url: String,
-    pub name: Option<String>,
-    pub remote_timeout: Option<Span>,
-    pub headers: Option<BTreeMap<String, String>>,
-    pub protobuf_message: Option<String>,
-    pub send_native_histograms: Option<bool>,
-    pub basic_auth: Option<BasicAuth>,
-    pub authorization: Option<Authorization>,
-    pub bearer_token: Option<String>,
-    pub bearer_token_file: Option<PathBuf>,
-    pub tls_config: Option<TlsConfig>,
-    pub enable_http2: Option<bool>,
-    pub queue_config: Option<QueueConfig>,
+pub(super) struct PromScraper {
+    pub config_globs: Option<Vec<String>>,
+    pub scrape_interval: Option<Span>,
+    pub default_source_id: Option<String>,
+    pub cert_path: Option<std::path::PathBuf>,
+    pub key_path: Option<std::path::PathBuf>,
+    pub ca_path: Option<std::path::PathBuf>,
+    pub skip_ssl_validation: Option<bool>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct BasicAuth {
-    pub username: Option<String>,
-    pub username_file: Option<PathBuf>,
-    pub password: Option<String>,
-    pub password_file: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Authorization {
-    #[serde(rename = "type")]
-    pub scheme: Option<String>,
-    pub credentials: Option<String>,
-    pub credentials_file: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TlsConfig {
-    pub ca: Option<String>,
-    pub ca_file: Option<PathBuf>,
-    pub cert: Option<String>,
-    pub cert_file: Option<PathBuf>,
-    pub key: Option<String>,
-    pub key_file: Option<PathBuf>,
-    pub server_name: Option<String>,
-    pub insecure_skip_verify: Option<bool>,
-    pub min_version: Option<String>,
-    pub max_version: Option<String>,
+http::with_http! {
+    pub(super) struct RemoteWrite {
+        url: String,
+        name: Option<String>,
+        remote_timeout: Option<Span>,
+        headers: Option<BTreeMap<String, String>>,
+        protobuf_message: Option<String>,
+        send_native_histograms: Option<bool>,
+        write_relabel_configs: Option<Vec<RuleSpec>>,
+        queue_config: Option<QueueConfig>,
+    }
 }
 
 #[derive(Deserialize, Default)]

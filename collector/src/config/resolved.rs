@@ -1,11 +1,16 @@
 //! What the file comes to: every value checked, every default filled in, here and nowhere else.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ConfigError;
-use super::raw;
+use super::fault::{Fault, Resolved, each, fault, fault_at};
+use super::http::{check_header, resolve_http};
+use super::scrape::{HttpSettings, ScrapeConfig};
+use super::{jobs, prom_scraper, raw};
 use crate::encode::Protocol;
+use crate::relabel::{Rule, RuleSpec, is_label_name};
 
 const MAX_ENDPOINTS: usize = 64;
 const MAX_SAMPLES_PER_SEND: usize = 1_000_000;
@@ -16,6 +21,10 @@ pub struct Config {
     pub external_labels: Vec<(String, String)>,
     pub host: HostSection,
     pub endpoints: Vec<Endpoint>,
+    /// Those of the file itself, of `scrape_config_files`, and what `prom_scraper` comes to.
+    pub scrape: Vec<ScrapeConfig>,
+    /// What was taken and has no effect, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// How often this host is read for pushing, and as whom.
@@ -80,9 +89,9 @@ pub struct Endpoint {
     pub protocol: Protocol,
     /// `None` when nothing is said: native where 2.0 is spoken.
     pub native_histograms: Option<bool>,
-    pub authorization: Option<Authorization>,
-    pub tls: TlsSettings,
-    pub http2: bool,
+    pub http: HttpSettings,
+    /// Of `write_relabel_configs`.
+    pub relabel: Arc<[Rule]>,
     pub queue: Queue,
 }
 
@@ -93,41 +102,112 @@ impl Default for Config {
 }
 
 pub(super) fn resolve(raw: raw::Config, path: &Path) -> Result<Config, ConfigError> {
-    let fail = |message: String| ConfigError::file(path, message);
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let global = raw.global.unwrap_or_default();
-    let interval = global.scrape_interval.map_or(Duration::from_secs(60), |span| span.0);
-    let external: Vec<_> = global.external_labels.unwrap_or_default().into_iter().collect();
-    check_labels(&external).map_err(|error| fail(format!("global.external_labels: {error}")))?;
-    let external_labels =
-        external.into_iter().map(|(name, value)| (name, expand_variables(&value))).collect();
-    let host =
-        resolve_host(raw.host.unwrap_or_default(), interval).map_err(|e| fail(format!("host: {e}")))?;
-    let mut endpoints: Vec<Endpoint> = Vec::new();
-    for (number, entry) in raw.remote_write.unwrap_or_default().into_iter().enumerate() {
-        let at = |error: String| fail(format!("remote_write[{number}]: {error}"));
-        let endpoint = resolve_endpoint(entry, folder).map_err(at)?;
-        if endpoints.iter().any(|other| other.name == endpoint.name) {
-            return Err(at(format!(
-                "a second endpoint named {:?}: give it a `name` of its own",
-                endpoint.name
-            )));
-        }
-        if endpoints.len() == MAX_ENDPOINTS {
-            return Err(at(format!("more than {MAX_ENDPOINTS} endpoints")));
-        }
-        endpoints.push(endpoint);
-    }
-    Ok(Config { external_labels, host, endpoints })
+    resolve_sections(raw, path).map_err(|error| match error {
+        Error::Here(fault) => ConfigError::file(path, fault.to_string()),
+        Error::Other(error) => error,
+    })
 }
 
-fn resolve_host(raw: raw::Host, interval: Duration) -> Result<HostSection, String> {
+/// A fault of this file, or of one that it names.
+enum Error {
+    Here(Fault),
+    Other(ConfigError),
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Error::Here(fault)
+    }
+}
+
+fn resolve_sections(mut raw: raw::Config, path: &Path) -> Result<Config, Error> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let warnings = without_effect(&raw);
+    let mut global = raw.global.take().unwrap_or_default();
+    let external: Vec<_> = global.external_labels.take().unwrap_or_default().into_iter().collect();
+    check_labels(&external).map_err(|fault| fault.under("global.external_labels"))?;
+    let external_labels =
+        external.into_iter().map(|(name, value)| (name, expand_variables(&value))).collect();
+    let defaults = jobs::resolve_global(global).map_err(|fault| fault.under("global"))?;
+    let host =
+        resolve_host(raw.host.unwrap_or_default(), defaults.interval).map_err(|fault| fault.under("host"))?;
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    each("remote_write", raw.remote_write, |entry| {
+        let endpoint = resolve_endpoint(entry, folder, defaults.legacy_names)?;
+        if endpoints.iter().any(|other| other.name == endpoint.name) {
+            return fault_at(
+                "name",
+                format!("a second endpoint named {:?}: give it a `name` of its own", endpoint.name),
+            );
+        }
+        if endpoints.len() == MAX_ENDPOINTS {
+            return fault(format!("more than {MAX_ENDPOINTS} endpoints"));
+        }
+        endpoints.push(endpoint);
+        Ok(())
+    })?;
+    let mut scrape =
+        each("scrape_configs", raw.scrape_configs, |job| jobs::resolve_job(job, &defaults, folder))?;
+    for (number, pattern) in raw.scrape_config_files.iter().flatten().enumerate() {
+        let at = |why: String| Fault::new(format!("scrape_config_files[{number}]"), why);
+        for file in super::glob::expand(&folder.join(pattern)).map_err(at)? {
+            let more = jobs::read_file(&file, &defaults, &scrape).map_err(Error::Other)?;
+            scrape.extend(more);
+        }
+    }
+    let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let job = prom_scraper::resolve(raw.prom_scraper, &environment, &defaults, folder);
+    scrape.extend(job.map_err(|fault| fault.under("prom_scraper"))?);
+    jobs::check_names(&scrape)?;
+    Ok(Config { external_labels, host, endpoints, scrape, warnings })
+}
+
+/// Sections of an unchanged prometheus.yml that concern storing, querying and alerting.
+fn without_effect(raw: &raw::Config) -> Vec<String> {
+    let global = raw.global.as_ref();
+    let sections = [
+        ("rule_files", raw.rule_files.is_some(), "no rules are evaluated here"),
+        ("alerting", raw.alerting.is_some(), "no alerts are made here"),
+        ("storage", raw.storage.is_some(), "samples are kept until they are sent, not stored"),
+        ("remote_read", raw.remote_read.is_some(), "nothing is queried here"),
+        ("runtime", raw.runtime.is_some(), "it speaks of Go's garbage collector"),
+        (
+            "global.evaluation_interval",
+            global.is_some_and(|global| global.evaluation_interval.is_some()),
+            "no rules are evaluated here",
+        ),
+        (
+            "global.rule_query_offset",
+            global.is_some_and(|global| global.rule_query_offset.is_some()),
+            "no rules are evaluated here",
+        ),
+        (
+            "global.query_log_file",
+            global.is_some_and(|global| global.query_log_file.is_some()),
+            "nothing is queried here",
+        ),
+    ];
+    let given = sections.iter().filter(|(_, given, _)| *given);
+    given.map(|(key, _, why)| format!("{key} has no effect: {why}")).collect()
+}
+
+/// Rules as typed, checked; a fault names the number of the rule and the key.
+pub(super) fn resolve_rules(
+    section: &str,
+    specs: Option<Vec<RuleSpec>>,
+    legacy_names: bool,
+) -> Resolved<Arc<[Rule]>> {
+    let rule = |spec| Rule::new(spec, legacy_names).map_err(|fault| Fault::new(fault.key, fault.why));
+    each(section, specs, rule).map(Into::into)
+}
+
+fn resolve_host(raw: raw::Host, interval: Duration) -> Resolved<HostSection> {
     let scrape_interval = raw.scrape_interval.map_or(interval, |span| span.0);
     if scrape_interval < Duration::from_millis(100) {
-        return Err("scrape_interval: must be at least 100ms".into());
+        return fault_at("scrape_interval", "must be at least 100ms");
     }
     let mut labels: Vec<_> = raw.labels.unwrap_or_default().into_iter().collect();
-    check_labels(&labels).map_err(|error| format!("labels: {error}"))?;
+    check_labels(&labels).map_err(|fault| fault.under("labels"))?;
     labels.retain(|(name, _)| name != "job" && name != "instance");
     labels.push(("job".into(), raw.job_name.unwrap_or_else(|| "node".into())));
     labels.push(("instance".into(), raw.instance.unwrap_or_else(host_name)));
@@ -143,12 +223,12 @@ fn host_name() -> String {
         .unwrap_or_else(|| "localhost".into())
 }
 
-fn check_labels(labels: &[(String, String)]) -> Result<(), String> {
+fn check_labels(labels: &[(String, String)]) -> Resolved<()> {
     if labels.len() > MAX_LABELS {
-        return Err(format!("more than {MAX_LABELS} labels"));
+        return fault(format!("more than {MAX_LABELS} labels"));
     }
-    match labels.iter().find(|(name, _)| name.is_empty() || name == "__name__") {
-        Some((name, _)) => Err(format!("{name:?} can't be used as a label name")),
+    match labels.iter().find(|(name, _)| !is_label_name(name) || name == "__name__") {
+        Some((name, _)) => fault(format!("{name:?} can't be used as a label name")),
         None => Ok(()),
     }
 }
@@ -175,34 +255,40 @@ fn expand_variables(value: &str) -> String {
     out
 }
 
-fn resolve_endpoint(raw: raw::RemoteWrite, folder: &Path) -> Result<Endpoint, String> {
-    let url: hyper::Uri = raw.url.parse().map_err(|error| format!("url: {:?}: {error}", raw.url))?;
-    let scheme = url.scheme_str().unwrap_or_default();
-    if url.host().is_none() || !["http", "https"].contains(&scheme) {
-        return Err(format!("url: {:?} must begin with http:// or https:// and name a host", raw.url));
-    }
+fn resolve_endpoint(mut raw: raw::RemoteWrite, folder: &Path, legacy_names: bool) -> Resolved<Endpoint> {
+    check_url("url", &raw.url)?;
     let protocol = match raw.protobuf_message.as_deref() {
         None | Some("prometheus.WriteRequest") => Protocol::V1,
         Some("io.prometheus.write.v2.Request") => Protocol::V2,
         Some(other) => {
-            return Err(format!(
-                "protobuf_message: {other:?} is neither prometheus.WriteRequest nor io.prometheus.write.v2.Request"
-            ));
+            let why =
+                format!("{other:?} is neither prometheus.WriteRequest nor io.prometheus.write.v2.Request");
+            return fault_at("protobuf_message", why);
         }
     };
     let name = raw.name.clone().unwrap_or_else(|| default_name(&raw.url, protocol));
     Ok(Endpoint {
         name,
         timeout: raw.remote_timeout.map_or(Duration::from_secs(30), |span| span.0),
-        headers: resolve_headers(raw.headers.clone().unwrap_or_default())?,
+        headers: resolve_headers(raw.headers.take().unwrap_or_default())?,
         protocol,
         native_histograms: raw.send_native_histograms,
-        authorization: resolve_authorization(&raw, folder)?,
-        tls: raw.tls_config.map_or(Ok(TlsSettings::default()), |tls| resolve_tls(tls, folder))?,
-        http2: raw.enable_http2.unwrap_or(true),
-        queue: resolve_queue(&raw.queue_config.unwrap_or_default())?,
+        http: resolve_http(raw.take_http(), folder)?,
+        relabel: resolve_rules("write_relabel_configs", raw.write_relabel_configs, legacy_names)?,
+        queue: resolve_queue(&raw.queue_config.unwrap_or_default())
+            .map_err(|fault| fault.under("queue_config"))?,
         url: raw.url,
     })
+}
+
+/// A URL of http or https that names a host.
+pub(super) fn check_url(key: &str, url: &str) -> Resolved<()> {
+    let uri: hyper::Uri = url.parse().map_err(|error| Fault::new(key, format!("{url:?}: {error}")))?;
+    let scheme = uri.scheme_str().unwrap_or_default();
+    if uri.host().is_none() || !["http", "https"].contains(&scheme) {
+        return fault_at(key, format!("{url:?} must begin with http:// or https:// and name a host"));
+    }
+    Ok(())
 }
 
 /// As Prometheus does, a name that follows from what makes the endpoint another one.
@@ -213,109 +299,14 @@ fn default_name(url: &str, protocol: Protocol) -> String {
     format!("{:06x}", hash.finalize() & 0xff_ffff)
 }
 
-/// Headers that are the protocol's own, which a user must not replace (remote write specification, "Protocol").
-const RESERVED_HEADERS: &[&str] = &[
-    "authorization",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "host",
-    "transfer-encoding",
-    "user-agent",
-    "x-prometheus-remote-write-version",
-];
-
-fn resolve_headers(raw: std::collections::BTreeMap<String, String>) -> Result<Vec<(String, String)>, String> {
+fn resolve_headers(raw: std::collections::BTreeMap<String, String>) -> Resolved<Vec<(String, String)>> {
     for (name, value) in &raw {
-        if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(format!(
-                "headers: {name} is set by the protocol or by its own key, and can't be set here"
-            ));
-        }
-        let valid = hyper::header::HeaderName::from_bytes(name.as_bytes()).is_ok();
-        if !valid || hyper::header::HeaderValue::from_str(value).is_err() {
-            return Err(format!("headers: {name:?} is not a header that HTTP allows"));
-        }
+        check_header(name, value).map_err(|why| Fault::new("headers", why))?;
     }
     Ok(raw.into_iter().collect())
 }
 
-fn resolve_authorization(raw: &raw::RemoteWrite, folder: &Path) -> Result<Option<Authorization>, String> {
-    let bearer = raw.bearer_token.is_some() || raw.bearer_token_file.is_some();
-    if usize::from(raw.basic_auth.is_some()) + usize::from(raw.authorization.is_some()) + usize::from(bearer)
-        > 1
-    {
-        return Err("at most one of basic_auth, authorization and bearer_token may be given".into());
-    }
-    let header = |scheme: &str, inline: &Option<String>, file: &Option<PathBuf>, key: &str| {
-        let credentials = one_secret(inline, file, folder, key)?
-            .ok_or_else(|| format!("{key} or {key}_file must be given"))?;
-        Ok(Some(Authorization::Header { scheme: scheme.to_owned(), credentials }))
-    };
-    if let Some(basic) = &raw.basic_auth {
-        let secret = |inline, file, key: &str| {
-            one_secret(inline, file, folder, key)
-                .map(|secret| secret.unwrap_or(Secret::Inline(String::new())))
-        };
-        let username = secret(&basic.username, &basic.username_file, "basic_auth.username")?;
-        let password = secret(&basic.password, &basic.password_file, "basic_auth.password")?;
-        return Ok(Some(Authorization::Basic { username, password }));
-    }
-    if let Some(authorization) = &raw.authorization {
-        let scheme = authorization.scheme.as_deref().unwrap_or("Bearer");
-        if scheme.eq_ignore_ascii_case("basic") {
-            return Err("authorization.type: for Basic use basic_auth".into());
-        }
-        let (inline, file) = (&authorization.credentials, &authorization.credentials_file);
-        return header(scheme, inline, file, "authorization.credentials");
-    }
-    if bearer {
-        return header("Bearer", &raw.bearer_token, &raw.bearer_token_file, "bearer_token");
-    }
-    Ok(None)
-}
-
-fn one_secret(
-    inline: &Option<String>,
-    file: &Option<PathBuf>,
-    folder: &Path,
-    key: &str,
-) -> Result<Option<Secret>, String> {
-    match (inline, file) {
-        (Some(_), Some(_)) => Err(format!("at most one of {key} and {key}_file may be given")),
-        (Some(text), None) => Ok(Some(Secret::Inline(text.clone()))),
-        (None, Some(path)) => Ok(Some(Secret::File(folder.join(path)))),
-        (None, None) => Ok(None),
-    }
-}
-
-fn resolve_tls(raw: raw::TlsConfig, folder: &Path) -> Result<TlsSettings, String> {
-    let version = |key: &str, text: &Option<String>| match text.as_deref() {
-        None => Ok(None),
-        Some("TLS12") => Ok(Some(12)),
-        Some("TLS13") => Ok(Some(13)),
-        Some(other) => Err(format!("tls_config.{key}: {other:?} is neither TLS12 nor TLS13")),
-    };
-    let (min, max) = (version("min_version", &raw.min_version)?, version("max_version", &raw.max_version)?);
-    if min == Some(13) && max == Some(12) {
-        return Err("tls_config: min_version is above max_version".into());
-    }
-    let settings = TlsSettings {
-        ca: one_secret(&raw.ca, &raw.ca_file, folder, "tls_config.ca")?,
-        cert: one_secret(&raw.cert, &raw.cert_file, folder, "tls_config.cert")?,
-        key: one_secret(&raw.key, &raw.key_file, folder, "tls_config.key")?,
-        server_name: raw.server_name,
-        insecure_skip_verify: raw.insecure_skip_verify.unwrap_or(false),
-        only_tls13: min == Some(13),
-        only_tls12: max == Some(12),
-    };
-    if settings.cert.is_some() != settings.key.is_some() {
-        return Err("tls_config: a client certificate needs both cert and key".into());
-    }
-    Ok(settings)
-}
-
-fn resolve_queue(raw: &raw::QueueConfig) -> Result<Queue, String> {
+fn resolve_queue(raw: &raw::QueueConfig) -> Resolved<Queue> {
     let span = |value: Option<super::Span>, default: Duration| value.map_or(default, |span| span.0);
     if raw.capacity.is_some() || raw.max_shards.is_some() || raw.min_shards.is_some() {
         log::info!(
@@ -331,10 +322,10 @@ fn resolve_queue(raw: &raw::QueueConfig) -> Result<Queue, String> {
         sample_age_limit: span(raw.sample_age_limit, Duration::ZERO),
     };
     if !(1..=MAX_SAMPLES_PER_SEND).contains(&queue.max_samples_per_send) {
-        return Err(format!("queue_config.max_samples_per_send: must lie in 1..{MAX_SAMPLES_PER_SEND}"));
+        return fault_at("max_samples_per_send", format!("must lie in 1..{MAX_SAMPLES_PER_SEND}"));
     }
     if queue.min_backoff.is_zero() || queue.min_backoff > queue.max_backoff {
-        return Err("queue_config: min_backoff must be above 0 and not above max_backoff".into());
+        return fault_at("min_backoff", "must be above 0 and not above max_backoff");
     }
     Ok(queue)
 }

@@ -8,6 +8,7 @@ pub mod ethtool;
 pub mod file;
 pub mod folder;
 pub mod genetlink;
+pub mod gzip;
 pub mod identity;
 pub mod kept_entries;
 pub mod memory;

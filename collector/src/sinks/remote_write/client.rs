@@ -1,25 +1,17 @@
-//! One HTTP client an endpoint: connections, TLS, authorization, and what an answer means.
+//! Requests of one endpoint, and what an answer means.
 
 use std::time::{Duration, Instant, SystemTime};
 
-use base64::Engine as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Response, Uri};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as Http;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 
 use super::backoff::parse_retry_after;
-use super::tls;
-use crate::config::{Authorization, Endpoint, Secret};
+use crate::client::Client as Http;
+use crate::config::{Endpoint, Secret};
 use crate::encode::Protocol;
 use crate::limits::MAX_ERROR_BODY;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const IDLE_CONNECTIONS: usize = 4;
 
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,17 +34,10 @@ pub(super) enum Outcome {
     },
 }
 
-enum Transport {
-    Plain(Http<HttpConnector, Full<Bytes>>),
-    Tls(Http<HttpsConnector<HttpConnector>, Full<Bytes>>),
-}
-
 /// Sends the requests of one endpoint.
 pub(super) struct Client {
-    transport: Transport,
+    http: Http,
     uri: Uri,
-    headers: HeaderMap,
-    authorization: Option<Authorization>,
     timeout: Duration,
     retry_429: bool,
 }
@@ -62,30 +47,13 @@ impl Client {
     /// What is wrong with the TLS files or the headers.
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self, String> {
         let uri: Uri = endpoint.url.parse().map_err(|error| format!("url: {error}"))?;
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
-        connector.enforce_http(false);
-        let mut builder = Http::builder(TokioExecutor::new());
-        builder.pool_max_idle_per_host(IDLE_CONNECTIONS);
-        let transport = if uri.scheme_str() == Some("https") {
-            Transport::Tls(builder.build(tls::connector(connector, &endpoint.tls, endpoint.http2)?))
-        } else {
-            Transport::Plain(builder.build(connector))
-        };
-        let mut headers = HeaderMap::new();
-        for (name, value) in &endpoint.headers {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| format!("{name}: {error}"))?;
-            headers.insert(name, HeaderValue::from_str(value).map_err(|error| error.to_string())?);
-        }
-        let agent = concat!("collector/", env!("CARGO_PKG_VERSION"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
+        let inline = |value: &String| vec![Secret::Inline(value.clone())];
+        let own = endpoint.headers.iter().map(|(name, value)| (name.clone(), inline(value)));
+        let mut settings = endpoint.http.clone();
+        settings.headers.extend(own);
         Ok(Client {
-            transport,
+            http: Http::new(&settings)?,
             uri,
-            headers,
-            authorization: endpoint.authorization.clone(),
             timeout: endpoint.timeout,
             retry_429: endpoint.queue.retry_on_http_429,
         })
@@ -100,11 +68,7 @@ impl Client {
             Err(why) => return (failed(why), 0, start.elapsed()),
         };
         let exchange = async {
-            let response = match &self.transport {
-                Transport::Plain(client) => client.request(request).await,
-                Transport::Tls(client) => client.request(request).await,
-            }
-            .map_err(|error| describe(&error))?;
+            let response = self.http.send(request).await?;
             let status = response.status().as_u16();
             Ok::<_, String>((self.judge(response, protocol).await, status))
         };
@@ -118,7 +82,7 @@ impl Client {
     fn request(&self, body: Bytes, protocol: Protocol, retry: u32) -> Result<Request<Full<Bytes>>, String> {
         let mut request = Request::post(self.uri.clone()).body(Full::new(body)).map_err(|e| e.to_string())?;
         let headers = request.headers_mut();
-        headers.clone_from(&self.headers);
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         let (content_type, version) = match protocol {
             Protocol::V1 => ("application/x-protobuf", "0.1.0"),
             Protocol::V2 => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
@@ -128,12 +92,6 @@ impl Client {
         headers.insert(name, HeaderValue::from_static(version));
         if retry > 0 {
             headers.insert(HeaderName::from_static("retry-attempt"), HeaderValue::from(retry));
-        }
-        if let Some(authorization) = &self.authorization {
-            let mut value = HeaderValue::from_str(&authorization_header(authorization)?)
-                .map_err(|_| "the credentials hold characters that no header may have".to_owned())?;
-            value.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, value);
         }
         Ok(request)
     }
@@ -178,38 +136,5 @@ async fn drain(response: Response<hyper::body::Incoming>) -> String {
             String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_ERROR_BODY)]).into_owned()
         }
         Err(error) => format!("(body could not be read: {error})"),
-    }
-}
-
-/// The error and its causes, which alone say "connection refused".
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-fn authorization_header(authorization: &Authorization) -> Result<String, String> {
-    match authorization {
-        Authorization::Basic { username, password } => {
-            let pair = format!("{}:{}", read_secret(username)?, read_secret(password)?);
-            Ok(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
-        }
-        Authorization::Header { scheme, credentials } => {
-            Ok(format!("{scheme} {}", read_secret(credentials)?))
-        }
-    }
-}
-
-/// A secret in a file is read each time, so that a new one needs no reload.
-fn read_secret(secret: &Secret) -> Result<String, String> {
-    match secret {
-        Secret::Inline(text) => Ok(text.clone()),
-        Secret::File(path) => std::fs::read_to_string(path)
-            .map(|text| text.trim().to_owned())
-            .map_err(|error| format!("{}: {error}", path.display())),
     }
 }

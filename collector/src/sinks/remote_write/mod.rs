@@ -4,7 +4,6 @@ mod backoff;
 mod client;
 mod feed;
 mod sender;
-mod tls;
 
 pub use feed::Feed;
 pub use sender::{Command, Sender, SenderHandle};

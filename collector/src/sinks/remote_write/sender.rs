@@ -14,8 +14,9 @@ use super::backoff::Backoff;
 use super::client::{Client, Outcome};
 use super::feed::Feed;
 use crate::config::Endpoint;
-use crate::encode::{Encoded, Encoder, Options, Protocol};
+use crate::encode::{Encoded, Encoder, Options, Protocol, Rewrite};
 use crate::model::Numbered;
+use crate::relabel::{self, Rule};
 use crate::self_metrics::{DropReason, EndpointStats};
 use crate::sys::clock;
 
@@ -327,6 +328,11 @@ fn new_encoder(endpoint: &Endpoint, external_labels: &[(String, String)], protoc
         external_labels: external_labels.to_vec(),
         native_histograms: wants_native(endpoint, protocol),
         help: false,
-        rewrite: None,
+        rewrite: (!endpoint.relabel.is_empty()).then(|| rewrite(endpoint.relabel.clone())),
     })
+}
+
+/// `write_relabel_configs`, run when a series is planned.
+fn rewrite(rules: Arc<[Rule]>) -> Box<Rewrite> {
+    Box::new(move |labels| relabel::apply(&rules, labels).is_ok())
 }

@@ -1,9 +1,8 @@
-//! TLS of an endpoint, by rustls: the system's roots or a file's, client certificates, another server name.
+//! TLS of outgoing requests, by rustls: the system's roots or a file's, client certificates, another server name.
 
 use std::sync::Arc;
 
-use hyper_rustls::{ConfigBuilderExt as _, FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::ConfigBuilderExt as _;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -12,31 +11,19 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::config::{Secret, TlsSettings};
 
+/// What a connection is encrypted with; `http2` offers it to the server.
+///
 /// # Errors
-/// Which file or name is wrong, and why.
-pub(super) fn connector(
-    http: HttpConnector,
-    settings: &TlsSettings,
-    http2: bool,
-) -> Result<HttpsConnector<HttpConnector>, String> {
-    let config = client_config(settings)?;
-    let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_only();
-    let builder = match &settings.server_name {
-        Some(name) => {
-            let name = ServerName::try_from(name.clone())
-                .map_err(|error| format!("tls_config.server_name: {name:?}: {error}"))?;
-            builder.with_server_name_resolver(FixedServerNameResolver::new(name))
-        }
-        None => builder,
-    };
-    Ok(if http2 {
-        builder.enable_all_versions().wrap_connector(http)
-    } else {
-        builder.enable_http1().wrap_connector(http)
-    })
+/// Which file is wrong, and why.
+pub(super) fn client_config(settings: &TlsSettings, http2: bool) -> Result<Arc<ClientConfig>, String> {
+    let mut config = build(settings)?;
+    if http2 {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
+    Ok(Arc::new(config))
 }
 
-fn client_config(settings: &TlsSettings) -> Result<ClientConfig, String> {
+fn build(settings: &TlsSettings) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions: &[&rustls::SupportedProtocolVersion] = match (settings.only_tls12, settings.only_tls13) {
         (true, _) => &[&rustls::version::TLS12],

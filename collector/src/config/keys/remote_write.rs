@@ -1,0 +1,76 @@
+//! Rows of `remote_write`.
+
+use super::{Key, key};
+
+pub(super) const KEYS: &[Key] = &[
+    key("remote_write[].url", "URL", "required", "Where requests are sent: http or https."),
+    key(
+        "remote_write[].name",
+        "text",
+        "follows from the URL",
+        "Names the endpoint in metrics, logs and the batch log. Its place in the log goes with the name.",
+    ),
+    key("remote_write[].remote_timeout", "duration", "30s", "Time for one request and its answer."),
+    key(
+        "remote_write[].headers",
+        "map",
+        "",
+        "More headers, such as `X-Scope-OrgID`; not those of the protocol.",
+    ),
+    key(
+        "remote_write[].protobuf_message",
+        "`prometheus.WriteRequest` or `io.prometheus.write.v2.Request`",
+        "`prometheus.WriteRequest`",
+        "Remote write 1.0 or 2.0. A receiver that does not know 2.0 gets 1.0.",
+    ),
+    key(
+        "remote_write[].send_native_histograms",
+        "true or false",
+        "true for 2.0",
+        "Send histograms in their native form instead of their classic one. Where they are disabled, the classic one goes.",
+    ),
+    key(
+        "remote_write[].queue_config.capacity",
+        "number",
+        "",
+        "Taken for compatibility: the batch log is the queue.",
+    ),
+    key("remote_write[].queue_config.max_shards", "number", "", "Taken for compatibility."),
+    key("remote_write[].queue_config.min_shards", "number", "", "Taken for compatibility."),
+    key(
+        "remote_write[].queue_config.max_samples_per_send",
+        "number",
+        "2000",
+        "Samples in one request; a larger batch of one source goes alone.",
+    ),
+    key(
+        "remote_write[].queue_config.batch_send_deadline",
+        "duration",
+        "5s",
+        "Wait for more samples at the most. Ours never waits longer than 100ms.",
+    ),
+    key(
+        "remote_write[].queue_config.min_backoff",
+        "duration",
+        "30ms",
+        "First wait before a request is sent again; it doubles each time.",
+    ),
+    key(
+        "remote_write[].queue_config.max_backoff",
+        "duration",
+        "5s",
+        "Longest wait, unless `Retry-After` asks for a longer one (up to 10m).",
+    ),
+    key(
+        "remote_write[].queue_config.retry_on_http_429",
+        "true or false",
+        "true",
+        "Send again what was refused as too much.",
+    ),
+    key(
+        "remote_write[].queue_config.sample_age_limit",
+        "duration",
+        "no limit",
+        "Drop samples that are older when their turn comes.",
+    ),
+];
