@@ -71,7 +71,8 @@ impl Staleness {
     fn end_vanished(&mut self, before: &Shape, batch: &Batch, marker: &mut Batch) -> bool {
         let after = batch.shape();
         let (old, new) = (before.list(), after.list());
-        let known = self.latest.as_ref().is_some_and(|gone| gone.before == old.id() && gone.after == new.id());
+        let known =
+            self.latest.as_ref().is_some_and(|gone| gone.before == old.id() && gone.after == new.id());
         if !known {
             self.latest = Some(Gone { before: old.id(), after: new.id(), list: vanished(old, new) });
         }

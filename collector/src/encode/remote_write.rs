@@ -125,8 +125,7 @@ impl Encoder {
         let mut key = std::mem::take(&mut self.key);
         let mut encoded = Encoded::default();
         let all = Ordered { batches: &batches, order: &order };
-        let plannable =
-            |batch: &Batch| batch.one_time() && varint_len(batch.time_ms as u64) == TIME_WIDTH;
+        let plannable = |batch: &Batch| batch.one_time() && varint_len(batch.time_ms as u64) == TIME_WIDTH;
         let narrow = all.iter().all(plannable);
         if !(narrow && self.encode_planned(all, &key, &mut encoded)) {
             if self.options.protocol == Protocol::V1 && all.len() > 1 {
