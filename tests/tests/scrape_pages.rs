@@ -53,11 +53,10 @@ fn messages() -> Vec<u8> {
         help: Some("Help.".into()),
         r#type: Some(kind as i32),
         metric,
-        ..MetricFamily::default()
     };
     let counters = (0..5).map(|n| Metric {
         label: vec![label("n", &n.to_string()), label("empty", "")],
-        counter: Some(Counter { value: Some(f64::from(n) + 0.5), ..Counter::default() }),
+        counter: Some(Counter { value: Some(f64::from(n) + 0.5) }),
         ..Metric::default()
     });
     let span = |offset, length| BucketSpan { offset: Some(offset), length: Some(length) };
@@ -69,14 +68,12 @@ fn messages() -> Vec<u8> {
         zero_count: Some(2),
         positive_span: vec![span(0, 2), span(3, 1)],
         positive_delta: vec![1, 1, -1],
-        bucket: vec![Bucket { cumulative_count: Some(4), upper_bound: Some(1.0), ..Bucket::default() }],
-        ..Histogram::default()
+        bucket: vec![Bucket { cumulative_count: Some(4), upper_bound: Some(1.0) }],
     };
     let summary = Summary {
         sample_count: Some(4),
         sample_sum: Some(1.5),
         quantile: vec![Quantile { quantile: Some(0.5), value: Some(0.25) }],
-        ..Summary::default()
     };
     let gauge = Gauge { value: Some(-1.5) };
     let timed = Metric { gauge: Some(gauge), timestamp_ms: Some(1_789_999_999_000), ..Metric::default() };
