@@ -4,6 +4,7 @@ mod formats;
 mod layouts;
 mod messages;
 mod relabelled;
+mod staleness_tests;
 
 use std::sync::Arc;
 use std::time::Instant;
