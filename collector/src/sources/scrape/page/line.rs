@@ -249,7 +249,7 @@ impl<'b> Scanner<'b> {
             return match (word(b"HELP"), word(b"TYPE"), word(b"UNIT")) {
                 _ if feed.is_none() => Err(Flaw::syntax("the page does not end with # EOF")),
                 (Some(rest), _, _) => metadata(rest, self.open, parse_help),
-                (_, Some(rest), _) => metadata(rest, self.open, parse_open_type),
+                (_, Some(rest), _) => metadata(rest, self.open, |_, text| parse_type(text, true)),
                 (_, _, Some(rest)) => metadata(rest, self.open, parse_unit),
                 _ => Err(unknown(line)),
             };
@@ -261,7 +261,7 @@ impl<'b> Scanner<'b> {
         let word = |name: &[u8]| words.strip_prefix(name).filter(|rest| rest.first().is_some_and(is_blank));
         match (word(b"HELP"), word(b"TYPE")) {
             (Some(rest), _) => metadata(trim_start(rest), self.open, parse_help),
-            (_, Some(rest)) => metadata(trim_start(rest), self.open, parse_text_type),
+            (_, Some(rest)) => metadata(trim_start(rest), self.open, |_, text| parse_type(text, false)),
             _ => Ok(Remark::Nothing),
         }
     }
@@ -305,29 +305,27 @@ fn parse_help<'b>(_: &str, text: &'b [u8]) -> Result<Said<'b>, Flaw> {
     Ok(Said::Help(text))
 }
 
-fn parse_text_type<'b>(_: &str, text: &'b [u8]) -> Result<Said<'b>, Flaw> {
-    Ok(Said::Type(match text {
-        b"counter" => Kind::Counter,
-        b"gauge" => Kind::Gauge,
-        b"histogram" => Kind::Histogram,
-        b"summary" => Kind::Summary,
-        b"untyped" => Kind::Untyped,
-        _ => return Err(Flaw::syntax(format!("{} is no type of metric", excerpt(text)))),
-    }))
-}
+/// The words of types: which kind each is, and whether text 0.0.4 and OpenMetrics have it.
+const TYPES: [(&str, Kind, bool, bool); 9] = [
+    ("counter", Kind::Counter, true, true),
+    ("gauge", Kind::Gauge, true, true),
+    ("histogram", Kind::Histogram, true, true),
+    ("summary", Kind::Summary, true, true),
+    ("untyped", Kind::Untyped, true, false),
+    ("unknown", Kind::Untyped, false, true),
+    ("gaugehistogram", Kind::GaugeHistogram, false, true),
+    ("info", Kind::Info, false, true),
+    ("stateset", Kind::StateSet, false, true),
+];
 
-fn parse_open_type<'b>(_: &str, text: &'b [u8]) -> Result<Said<'b>, Flaw> {
-    Ok(Said::Type(match text {
-        b"counter" => Kind::Counter,
-        b"gauge" => Kind::Gauge,
-        b"histogram" => Kind::Histogram,
-        b"gaugehistogram" => Kind::GaugeHistogram,
-        b"summary" => Kind::Summary,
-        b"info" => Kind::Info,
-        b"stateset" => Kind::StateSet,
-        b"unknown" => Kind::Untyped,
-        _ => return Err(Flaw::syntax(format!("{} is no type of metric", excerpt(text)))),
-    }))
+fn parse_type(text: &[u8], open: bool) -> Result<Said<'_>, Flaw> {
+    let known = TYPES
+        .iter()
+        .find(|(word, _, plain, strict)| word.as_bytes() == text && if open { *strict } else { *plain });
+    match known {
+        Some((_, kind, ..)) => Ok(Said::Type(*kind)),
+        None => Err(Flaw::syntax(format!("{} is no type of metric", excerpt(text)))),
+    }
 }
 
 fn parse_unit<'b>(name: &str, text: &'b [u8]) -> Result<Said<'b>, Flaw> {

@@ -1,7 +1,7 @@
 //! Pages that change, come back, and are shared.
 use super::*;
 
-fn page(series: &[u32]) -> String {
+pub(super) fn page(series: &[u32]) -> String {
     let mut page = "# HELP m M.\n# TYPE m gauge\n".to_owned();
     for n in series {
         page += &format!("m{{n=\"{n}\"}} {n}.5\n");
