@@ -11,6 +11,7 @@ mod docker;
 mod file;
 mod group;
 mod http;
+mod kubernetes;
 mod prom_scraper;
 mod provider;
 mod resolver;
@@ -238,3 +239,7 @@ async fn any_changed(watches: &mut [tokio::sync::watch::Receiver<u64>]) -> bool 
     })
     .await
 }
+
+#[cfg(test)]
+#[path = "discovery_tests.rs"]
+mod tests;

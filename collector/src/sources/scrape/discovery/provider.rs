@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{consul, dns, docker, file, http, prom_scraper};
+use super::{consul, dns, docker, file, http, kubernetes, prom_scraper};
 use crate::config::ProviderConfig;
 use crate::sources::scrape::target::TargetGroup;
 
@@ -58,7 +58,7 @@ impl Provider {
             ProviderConfig::Consul(config) => {
                 tokio::spawn(consul::run(config.clone(), consul::client(config)?, out))
             }
-            ProviderConfig::Kubernetes(_) => return Err("kubernetes_sd_configs: not built yet".to_owned()),
+            ProviderConfig::Kubernetes(config) => tokio::spawn(kubernetes::run(config.clone(), out)),
             ProviderConfig::PromScraper(config) => tokio::spawn(prom_scraper::run(config.clone(), out)),
         };
         Ok(Arc::new(Provider { config, groups, stats, task }))
