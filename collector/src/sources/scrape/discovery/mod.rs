@@ -1,15 +1,42 @@
 //! Where targets come from: each provider gives groups of targets, and gives them again when they change.
+//!
+//! A provider runs once for all jobs that have it word for word; a reload leaves it running. A job unites the
+//! groups of its providers, runs its rules over them, and gives what comes of it: at once the first time, and
+//! then at most once in [`SETTLE`], however often its providers change. A provider that fails keeps its last
+//! groups.
+
+mod consul;
+mod dns;
+mod docker;
+mod file;
+mod group;
+mod http;
+mod prom_scraper;
+mod provider;
+mod resolver;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use hashbrown::HashMap;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use self::provider::Provider;
 use super::shard::Shard;
 use super::target::{self, TargetGroup, Targets};
 use crate::config::ScrapeConfig;
 
-/// Updates that wait for who reads them.
-const UPDATES: usize = 4096;
+pub use provider::ProviderStats;
+
+/// Between two updates of a job.
+pub const SETTLE: Duration = Duration::from_secs(5);
+/// After a reload a job waits so long for providers that are new before it speaks, lest targets end that come
+/// back at once.
+const FIRST_ANSWER: Duration = Duration::from_secs(5);
+/// Updates that wait for who reads them; a job that finds no room waits.
+const UPDATES: usize = 64;
 
 /// The targets of a job, as they are now.
 #[derive(Debug)]
@@ -18,31 +45,115 @@ pub struct Update {
     pub targets: Targets,
 }
 
-/// Every job that looks for targets.
+/// What discovery has to tell of itself.
+#[derive(Clone, Debug)]
+pub struct JobStats {
+    pub job: String,
+    /// Targets before relabelling.
+    pub discovered: u64,
+    pub providers: Vec<Arc<ProviderStats>>,
+}
+
+/// Every job that looks for targets, and its providers.
 pub struct Discovery {
+    jobs: HashMap<String, Job>,
     shard: Option<Shard>,
+    settle: Duration,
     updates: mpsc::Sender<Update>,
+}
+
+struct Job {
+    config: ScrapeConfig,
+    providers: Vec<Arc<Provider>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl Discovery {
     /// Updates come from the receiver.
     pub fn new(shard: Option<Shard>) -> (Self, mpsc::Receiver<Update>) {
-        let (updates, receiver) = mpsc::channel(UPDATES);
-        (Discovery { shard, updates }, receiver)
+        Self::with_settle(shard, SETTLE)
     }
 
-    /// Makes the jobs those of `configs`.
+    /// As [`Discovery::new`], with another time between updates.
+    pub fn with_settle(shard: Option<Shard>, settle: Duration) -> (Self, mpsc::Receiver<Update>) {
+        let (updates, receiver) = mpsc::channel(UPDATES);
+        (Discovery { jobs: HashMap::new(), shard, settle, updates }, receiver)
+    }
+
+    /// Makes the jobs those of `configs`. What is unchanged goes on undisturbed. Must be called within the
+    /// runtime.
     ///
     /// # Errors
-    /// Nobody takes the targets in time.
+    /// What is wrong with a provider; then nothing was changed.
     pub fn apply(&mut self, configs: &[ScrapeConfig]) -> Result<(), String> {
+        let running: Vec<Arc<Provider>> =
+            self.jobs.values().flat_map(|job| job.providers.iter().cloned()).collect();
+        let mut pool = running;
+        let mut next = Vec::new();
         for config in configs {
-            let groups = fixed_groups(config);
-            let targets = target::build(config, self.shard, groups.iter().map(|group| &**group));
-            let update = Update { job: config.job_name.clone(), targets };
-            self.updates.try_send(update).map_err(|error| error.to_string())?;
+            let mut providers = Vec::new();
+            for wanted in &config.discovery {
+                let known = pool.iter().find(|provider| provider.config == *wanted).cloned();
+                let provider = match known {
+                    Some(known) => known,
+                    None => {
+                        let fresh = Provider::start(wanted.clone())
+                            .map_err(|why| format!("scrape_configs {:?}: {why}", config.job_name))?;
+                        pool.push(fresh.clone());
+                        fresh
+                    }
+                };
+                providers.push(provider);
+            }
+            next.push((config, providers));
+        }
+        let mut before = std::mem::take(&mut self.jobs);
+        for (config, providers) in next {
+            let known = before.remove(&config.job_name);
+            let job = match known {
+                Some(known) if known.config == *config && !known.task.is_finished() => known,
+                known => self.start(config, providers, known.is_some()),
+            };
+            self.jobs.insert(config.job_name.clone(), job);
         }
         Ok(())
+    }
+
+    fn start(&self, config: &ScrapeConfig, providers: Vec<Arc<Provider>>, again: bool) -> Job {
+        let task = JobTask {
+            config: config.clone(),
+            fixed: fixed_groups(config),
+            providers: providers.clone(),
+            shard: self.shard,
+            settle: self.settle,
+            updates: self.updates.clone(),
+        };
+        Job { config: config.clone(), providers, task: tokio::spawn(task.run(again)) }
+    }
+
+    /// For `prometheus_sd_*`, by the names of the jobs.
+    pub fn stats(&self) -> Vec<JobStats> {
+        let mut all: Vec<JobStats> = self
+            .jobs
+            .values()
+            .map(|job| {
+                let fixed: usize = job.config.static_configs.iter().map(|group| group.targets.len()).sum();
+                let found: usize = job.providers.iter().map(|provider| provider.groups.targets()).sum();
+                JobStats {
+                    job: job.config.job_name.clone(),
+                    discovered: (fixed + found) as u64,
+                    providers: job.providers.iter().map(|provider| provider.stats.clone()).collect(),
+                }
+            })
+            .collect();
+        all.sort_by(|a, b| a.job.cmp(&b.job));
+        all
     }
 }
 
@@ -57,4 +168,73 @@ fn fixed_groups(config: &ScrapeConfig) -> Vec<Arc<TargetGroup>> {
         })
     };
     config.static_configs.iter().enumerate().map(group).collect()
+}
+
+struct JobTask {
+    config: ScrapeConfig,
+    fixed: Vec<Arc<TargetGroup>>,
+    providers: Vec<Arc<Provider>>,
+    shard: Option<Shard>,
+    settle: Duration,
+    updates: mpsc::Sender<Update>,
+}
+
+impl JobTask {
+    async fn run(self, again: bool) {
+        let mut watches: Vec<_> = self.providers.iter().map(|provider| provider.groups.watch()).collect();
+        if again {
+            let deadline = Instant::now() + FIRST_ANSWER;
+            for watch in &mut watches {
+                // A provider that has said nothing by then is one that knows nothing.
+                let _ = tokio::time::timeout_at(deadline, watch.wait_for(|version| *version > 0)).await;
+            }
+        }
+        loop {
+            for watch in &mut watches {
+                watch.borrow_and_update();
+            }
+            let groups: Vec<Arc<TargetGroup>> = self
+                .fixed
+                .iter()
+                .cloned()
+                .chain(self.providers.iter().flat_map(|provider| provider.groups.all()))
+                .collect();
+            let targets = target::build(&self.config, self.shard, groups.iter().map(|group| &**group));
+            drop(groups);
+            let job = self.config.job_name.as_str();
+            if let Some(first) = targets.faults.first() {
+                log::warn!(scrape_pool = job, targets = targets.faults.len(), err = first.as_str();
+                    "targets that can't be scraped");
+            }
+            if self.updates.send(Update { job: job.to_owned(), targets }).await.is_err() {
+                return;
+            }
+            let settled = Instant::now() + self.settle;
+            if !any_changed(&mut watches).await {
+                return;
+            }
+            tokio::time::sleep_until(settled).await;
+        }
+    }
+}
+
+/// Waits for a change of any of them; `false` where none can change any more.
+async fn any_changed(watches: &mut [tokio::sync::watch::Receiver<u64>]) -> bool {
+    if watches.is_empty() {
+        return false;
+    }
+    let waits = watches.iter_mut().map(|watch| Box::pin(watch.changed()));
+    let mut waits: Vec<_> = waits.collect();
+    std::future::poll_fn(move |context| {
+        let mut open = false;
+        for wait in &mut waits {
+            match wait.as_mut().poll(context) {
+                std::task::Poll::Ready(Ok(())) => return std::task::Poll::Ready(true),
+                std::task::Poll::Ready(Err(_)) => {}
+                std::task::Poll::Pending => open = true,
+            }
+        }
+        if open { std::task::Poll::Pending } else { std::task::Poll::Ready(false) }
+    })
+    .await
 }
