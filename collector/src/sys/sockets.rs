@@ -1,8 +1,8 @@
-//! Listening sockets that the standard library does not make: vsock(7), and those that systemd hands over
-//! (sd_listen_fds(3)).
+//! What the standard library does not do with sockets: listening on vsock(7), on those that systemd hands over
+//! (sd_listen_fds(3)), and waiting for more than a byte.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use tokio::io::unix::AsyncFd;
 
