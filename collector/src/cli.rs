@@ -39,6 +39,11 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
         "Age above which the oldest part of the batch log is dropped.",
     ),
     Flag::new(
+        "scrape.threads",
+        FlagDefault::Int(0),
+        "Threads that scrape the targets of scrape_configs; 0 for as many as cores, up to four.",
+    ),
+    Flag::new(
         "web.listen-address",
         FlagDefault::List(&[":9100"]),
         "Address to listen on for HTTP: host:port, or vsock://:port. May be repeated.",
@@ -147,6 +152,8 @@ pub struct Options {
     pub storage_path: PathBuf,
     pub storage_max_bytes: u64,
     pub storage_max_age: Duration,
+    /// 0 for what the machine suggests.
+    pub scrape_threads: usize,
     pub listen: Vec<String>,
     pub systemd_socket: bool,
     pub web_config: Option<PathBuf>,
@@ -372,6 +379,7 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
         storage_max_bytes: at_least_0("storage.max-bytes")?,
         storage_max_age: parse_duration(values.text("storage.max-age"))
             .map_err(|error| format!("--storage.max-age: {error}"))?,
+        scrape_threads: usize::try_from(at_least_0("scrape.threads")?).unwrap_or(usize::MAX),
         listen: values.list("web.listen-address").iter().map(|&a| a.to_owned()).collect(),
         systemd_socket: values.switch("web.systemd-socket"),
         web_config: file("web.config.file"),

@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod health;
+mod scraping;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::endpoints::Endpoints;
+use self::scraping::Scraping;
 use crate::aggregate::Aggregator;
 use crate::cli::Options;
 use crate::config::{self, Config};
@@ -78,6 +80,7 @@ struct Daemon<'a> {
     reader: ReaderHandle,
     aggregator: std::thread::JoinHandle<()>,
     endpoints: Endpoints,
+    scraping: Scraping,
     server: Arc<Server>,
     table: Arc<SeriesTable>,
     reloads: mpsc::Receiver<Reload>,
@@ -117,6 +120,7 @@ impl<'a> Daemon<'a> {
             .name("aggregator".into())
             .spawn(move || aggregator.run())
             .map_err(StartError::new)?;
+        let scraping = Scraping::new(options, &ring, &table, &counters);
         let (reload, reloads) = mpsc::channel(1);
         let server = Server::new(Parts {
             telemetry_path: options.telemetry_path.clone(),
@@ -127,11 +131,24 @@ impl<'a> Daemon<'a> {
             reader: reader.requests(),
             ring: ring.clone(),
             counters: counters.clone(),
+            engine: scraping.engine(),
             reload,
             web_config: options.web_config.clone(),
         })
         .map_err(StartError::new)?;
-        Ok(Daemon { options, config, counters, ring, reader, aggregator, endpoints, server, table, reloads })
+        Ok(Daemon {
+            options,
+            config,
+            counters,
+            ring,
+            reader,
+            aggregator,
+            endpoints,
+            scraping,
+            server,
+            table,
+            reloads,
+        })
     }
 
     async fn serve(mut self) -> Result<(), StartError> {
@@ -142,7 +159,8 @@ impl<'a> Daemon<'a> {
             Listen::Addresses(addresses.collect::<Result<_, _>>().map_err(StartError::new)?)
         };
         serve::serve(&listen, &self.server).await.map_err(StartError::new)?;
-        self.endpoints.apply(&self.config).await.map_err(StartError::new)?;
+        let config = self.config.clone();
+        self.apply(&config).await.map_err(StartError::new)?;
         self.schedule();
         self.load_probes()?;
         self.server.set_ready();
@@ -160,6 +178,7 @@ impl<'a> Daemon<'a> {
                     // The fault is in the log and in the metrics; nobody waits for an answer.
                     let _ = self.reload().await;
                 }
+                Some(update) = self.scraping.updates.recv() => self.scraping.update(update),
                 Some(reply) = self.reloads.recv() => {
                     let result = self.reload().await;
                     let _ = reply.send(result);
@@ -183,10 +202,17 @@ impl<'a> Daemon<'a> {
         thread.map(drop).map_err(StartError::new)
     }
 
+    /// Makes endpoints and jobs those of `config`. A job that is wrong is found before anything is changed.
+    async fn apply(&mut self, config: &Config) -> Result<(), String> {
+        let prepared = self.scraping.prepare(config)?;
+        self.endpoints.apply(config).await?;
+        self.scraping.apply(prepared)
+    }
+
     /// Reads the configuration again. A bad one changes nothing.
     async fn reload(&mut self) -> Result<(), String> {
         let applied = match read_config(self.options) {
-            Ok(config) => self.endpoints.apply(&config).await.map(|()| config),
+            Ok(config) => self.apply(&config).await.map(|()| config),
             Err(error) => Err(error.message),
         };
         match applied {
@@ -216,12 +242,13 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// In the direction of the data: no more ticks, the ring runs empty into the log, one flush, the end.
+    /// In the direction of the data: no more scrapes and ticks, the ring runs empty into the log, one flush, the end.
     async fn stop(self) {
         log::info!("shutting down");
         let deadline = tokio::time::Instant::now() + SHUTDOWN_DEADLINE;
-        let Daemon { reader, ring, aggregator, endpoints, .. } = self;
+        let Daemon { reader, ring, aggregator, endpoints, scraping, .. } = self;
         let drained = tokio::task::spawn_blocking(move || {
+            scraping.stop();
             reader.stop();
             ring.close();
             aggregator.join().is_ok()

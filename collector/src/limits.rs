@@ -10,6 +10,9 @@ pub const TAIL_SAMPLES: usize = 256 * 1024;
 /// Batches kept in memory, whatever their size.
 pub const TAIL_BATCHES: usize = 16 * 1024;
 
+/// Threads that scrape, unless `--scrape.threads` says otherwise: no more than there are cores.
+pub const SCRAPE_THREADS: usize = 4;
+
 /// Requests that wait for the thread that reads the host; a scrape that finds no room is answered 503.
 pub const READER_REQUESTS: usize = 256;
 

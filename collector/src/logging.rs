@@ -122,6 +122,12 @@ fn push_quoted(value: &str, out: &mut String) {
     out.push('"');
 }
 
+/// The same of milliseconds since 1970.
+pub fn timestamp_ms(time_ms: i64) -> String {
+    let since = std::time::Duration::from_millis(u64::try_from(time_ms).unwrap_or(0));
+    timestamp(std::time::UNIX_EPOCH + since)
+}
+
 /// `2026-01-02T03:04:05.678Z`.
 fn timestamp(time: std::time::SystemTime) -> String {
     let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

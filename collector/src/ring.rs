@@ -58,7 +58,7 @@ impl Sender {
     pub fn send(&self, batch: Batch) {
         if let Err(batch) = self.shared.full.push(batch) {
             self.shared.dropped_batches.fetch_add(1, Ordering::Relaxed);
-            self.shared.dropped_samples.fetch_add(batch.values.len() as u64, Ordering::Relaxed);
+            self.shared.dropped_samples.fetch_add(batch.samples() as u64, Ordering::Relaxed);
             self.give_back(batch);
         }
     }

@@ -14,5 +14,7 @@ pub mod process;
 pub mod proto;
 pub mod random;
 pub mod receiver;
+pub mod scraped;
 pub mod skip;
+pub mod target;
 pub mod wire;

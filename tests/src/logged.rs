@@ -87,6 +87,7 @@ pub fn said(batch: &Batch) -> String {
     for (&id, histogram) in shape.histograms().iter().zip(batch.histograms()) {
         text += &format!("{} {histogram:?} {:016x}\n", series(id), histogram.sum.to_bits());
     }
+    text += &format!("{:?} {:?}\n", batch.times, batch.histogram_times);
     assert_eq!(shape.floats().len(), batch.values.len());
     assert_eq!(shape.histograms().len(), batch.histograms().len());
     text

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use collector::encode::{Options, Protocol};
-use collector::model::{Batch, Form, NativeHistogram, SeriesId};
+use collector::model::{Batch, CUSTOM_BUCKETS, Form, NO_SAMPLE, NativeHistogram, SeriesId};
 use prost::Message as _;
 
 use crate::proto::{v1, v2};
@@ -35,18 +35,23 @@ pub fn expected(batches: &[&Batch], options: &Options) -> Vec<Sent> {
     }
     let (mut floats, mut histograms) = (Vec::new(), Vec::new());
     for batch in ordered {
-        for (&(id, form), &value) in batch.shape().floats().iter().zip(&batch.values) {
-            if form == Form::Always || !options.native_histograms {
-                floats.push(sent(batch, id, options, What::Float(value)));
+        for (at, (&(id, form), &value)) in batch.shape().floats().iter().zip(&batch.values).enumerate() {
+            if !(form.classic_only() && options.native_histograms) {
+                floats.push(Sent { time_ms: batch.time(at), ..sent(batch, id, options, What::Float(value)) });
             }
         }
         if options.native_histograms {
-            for (&id, histogram) in batch.shape().histograms().iter().zip(batch.histograms()) {
-                histograms.push(sent(batch, id, options, What::Histogram(histogram.clone())));
+            let all = batch.shape().histograms().iter().zip(batch.histograms()).enumerate();
+            for (at, (&id, histogram)) in all {
+                let what = What::Histogram(histogram.clone());
+                let custom = histogram.schema == CUSTOM_BUCKETS && options.protocol == Protocol::V1;
+                let time_ms = if custom { NO_SAMPLE } else { batch.histogram_time(at) };
+                histograms.push(Sent { time_ms, ..sent(batch, id, options, what) });
             }
         }
     }
     floats.append(&mut histograms);
+    floats.retain(|sent| sent.time_ms != NO_SAMPLE);
     floats
 }
 
@@ -100,24 +105,36 @@ fn sample(value: f64, time_ms: i64) -> Vec<u8> {
 
 /// The message of a native histogram, by the generated type.
 pub fn histogram(histogram: &NativeHistogram, time_ms: i64) -> v1::Histogram {
-    let mut before = 0;
-    let mut deltas = Vec::new();
-    for &count in &histogram.buckets {
-        deltas.push((count as i64).wrapping_sub(before));
-        before = count as i64;
-    }
+    let deltas = |buckets: &[u64]| {
+        let before = std::iter::once(0).chain(buckets.iter().copied());
+        buckets.iter().zip(before).map(|(&count, last)| count.wrapping_sub(last) as i64).collect::<Vec<_>>()
+    };
+    let doubles = |buckets: &[u64]| buckets.iter().map(|&bits| f64::from_bits(bits)).collect::<Vec<_>>();
     let span = |span: &collector::model::Span| v1::BucketSpan { offset: span.offset, length: span.length };
-    v1::Histogram {
+    let mut message = v1::Histogram {
         count: Some(v1::histogram::Count::CountInt(histogram.count)),
         sum: histogram.sum,
         schema: histogram.schema.into(),
         zero_threshold: histogram.zero_threshold,
         zero_count: Some(v1::histogram::ZeroCount::ZeroCountInt(histogram.zero_count)),
+        negative_spans: histogram.negative_spans.iter().map(span).collect(),
         positive_spans: histogram.spans.iter().map(span).collect(),
-        positive_deltas: deltas,
+        reset_hint: histogram.reset_hint as i32,
         timestamp: time_ms,
+        custom_values: histogram.bounds.clone(),
         ..v1::Histogram::default()
+    };
+    if histogram.float {
+        message.count = Some(v1::histogram::Count::CountFloat(f64::from_bits(histogram.count)));
+        let zero = f64::from_bits(histogram.zero_count);
+        message.zero_count = Some(v1::histogram::ZeroCount::ZeroCountFloat(zero));
+        message.negative_counts = doubles(&histogram.negative_buckets);
+        message.positive_counts = doubles(&histogram.buckets);
+    } else {
+        message.negative_deltas = deltas(&histogram.negative_buckets);
+        message.positive_deltas = deltas(&histogram.buckets);
     }
+    message
 }
 
 /// The request's plain bytes. `symbols` are those of the request at hand: their order is the encoder's choice.

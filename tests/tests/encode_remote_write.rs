@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use collector::encode::{Encoder, Options, Protocol};
-use collector::model::{Batch, Form, Kind, STALE_NAN, SeriesTable, Shape};
+use collector::model::{
+    Batch, CUSTOM_BUCKETS, Form, Kind, NO_SAMPLE, ResetHint, STALE_NAN, SeriesTable, Shape, Span,
+};
 use collector_tests::made::{self, Series};
 use collector_tests::wire;
 
@@ -50,6 +52,50 @@ fn fill(shape: &Arc<Shape>, time_ms: i64, seed: u64) -> Batch {
 fn options(protocol: Protocol, native_histograms: bool, help: bool) -> Options {
     let external_labels = made::owned(&[("cluster", "eu"), ("job", "never")]);
     Options { protocol, external_labels, native_histograms, help, rewrite: None }
+}
+
+#[test]
+fn own_times_and_every_part_of_a_histogram_go_out() {
+    for protocol in PROTOCOLS {
+        for native in [false, true] {
+            let table = Arc::new(SeriesTable::default());
+            let shapes = [host_shape(&table, 2), host_shape(&table, 3)];
+            let mut encoder = Encoder::new(options(protocol, native, true));
+            for tick in 0..4 {
+                let plain = fill(&shapes[0], NOW + 1000 * tick, tick as u64);
+                let mut timed = fill(&shapes[1], NOW + 1000 * tick, 9);
+                timed.times = (0..timed.values.len() as i64).map(|n| NOW - 77 * n).collect();
+                (timed.times[1], timed.times[2], timed.times[3]) = (NO_SAMPLE, -5, 0);
+                let odd = timed.push_histogram();
+                (odd.schema, odd.sum, odd.float) = (CUSTOM_BUCKETS, -1.5, true);
+                (odd.count, odd.zero_count) = (2.5f64.to_bits(), 0);
+                odd.bounds = vec![0.5, 1.0];
+                odd.spans = vec![Span { offset: 1, length: 1 }];
+                odd.buckets = vec![2.5f64.to_bits()];
+                odd.reset_hint = ResetHint::Gauge;
+                let odd = odd.clone();
+                let below = timed.push_histogram();
+                (below.count, below.sum) = (5, 0.5);
+                below.negative_spans = vec![Span { offset: -2, length: 2 }];
+                below.negative_buckets = vec![4, 1];
+                let table = timed.shape().table().clone();
+                let mut guard = table.lock();
+                let mut histograms = timed.shape().histograms().to_vec();
+                histograms.extend([histograms[0]; 2]);
+                timed.shape().floats().iter().for_each(|&(id, _)| guard.retain(id));
+                histograms.iter().for_each(|&id| guard.retain(id));
+                drop(guard);
+                let (source, floats) = (timed.shape().source.clone(), timed.shape().floats().to_vec());
+                timed.shape = Some(Shape::new(source, table, floats, histograms));
+                timed.histogram_times = vec![NO_SAMPLE, 7, NOW - 1];
+                assert_eq!(odd, timed.histograms()[1]);
+                let batches = [&plain, &timed];
+                let mut body = Vec::new();
+                encoder.encode(&batches, &mut body);
+                wire::check(&body, &batches, encoder.options());
+            }
+        }
+    }
 }
 
 #[test]

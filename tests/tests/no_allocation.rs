@@ -12,8 +12,10 @@ use collector::self_metrics::{Counters, EndpointStats, SelfReader};
 use collector::sinks::remote_write::Feed;
 use collector::sources::ebpf::{EbpfOptions, EbpfReader};
 use collector::sources::host::{FlagValues, HostReader, Paths, Selection};
-use collector_tests::allocation::{Counting, allocations_of, turn};
+use collector::sources::scrape::page::{Format, Layouts};
+use collector_tests::allocation::{Counting, allocations_of, in_use, turn};
 use collector_tests::logged::Maker;
+use collector_tests::scraped::{Made, START_MS, Target, rules};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -54,6 +56,52 @@ fn a_steady_tick_through_the_log_and_the_encoders() {
     };
     (0..70).for_each(&mut tick);
     assert_eq!(allocations_of(|| (70..100).for_each(&mut tick)), 0);
+}
+
+#[test]
+fn a_page_that_comes_again() {
+    let _turn = turn();
+    let mut made = Made::new(1000);
+    let mut text = String::new();
+    let pages: Vec<String> = (0..40)
+        .map(|n| {
+            made.write(&mut text);
+            // Times of their own, words, blank ends.
+            format!("{text}a NaN \nb 1 {}\nc -Inf\t\n", START_MS + n)
+        })
+        .collect();
+    let mut target = Target::new(rules());
+    let mut read = |number: usize| {
+        let outcome = target.read(pages[number].as_bytes(), Format::Text).unwrap();
+        assert_eq!((outcome.scraped, outcome.out_of_order), (1003, 0));
+    };
+    (0..20).for_each(&mut read);
+    assert_eq!(allocations_of(|| (20..40).for_each(&mut read)), 0);
+}
+
+#[test]
+fn targets_with_equal_pages_take_little_each() {
+    let _turn = turn();
+    const SERIES: usize = 1000;
+    let (layouts, table) = (Layouts::new(), Arc::new(SeriesTable::default()));
+    let mut page = String::new();
+    Made::new(SERIES).write(&mut page);
+    let take = |number: usize| {
+        let mut target = Target::sharing(rules(), &format!("host-{number}:1"), &layouts, &table);
+        target.read(page.as_bytes(), Format::Text).unwrap();
+        target.give_slab_back();
+        target
+    };
+    let before = in_use();
+    let first = take(0);
+    let one = in_use() - before;
+    let more: Vec<Target> = (1..101).map(take).collect();
+    let each = (in_use() - before - one) / more.len();
+    assert!(one / SERIES < 400, "{} bytes a series in all", one / SERIES);
+    assert!(each < 20 * SERIES, "{} bytes a series for each target more", each / SERIES);
+    eprintln!("{} bytes a series in all, {each} bytes for each target more", one / SERIES);
+    drop((first, more));
+    assert!(table.is_empty());
 }
 
 /// Everything between this host and a request, as the daemon wires it, on one thread.

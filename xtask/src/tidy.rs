@@ -39,7 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "sinks",
         &["aggregate", "batch_log", "client", "config", "encode", "limits", "model", "relabel", "self_metrics", "sys"],
     ),
-    ("serve", &["config", "encode", "limits", "model", "reader", "ring", "self_metrics", "sources", "sys"]),
+    ("serve", &["config", "encode", "limits", "logging", "model", "reader", "ring", "self_metrics", "sources", "sys"]),
     ("cli", &["config", "limits", "logging", "sources"]),
     ("reference", &["cli", "config", "model", "reader", "self_metrics", "sources"]),
 ];

@@ -52,10 +52,9 @@ fn page(load: &Load) -> Page {
             write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n").expect("a string takes all");
         }
         let route = ["api", "web", "ops", "img", "doc"][series % 5];
-        write!(text, "{name}{{code=\"{}\",method=\"GET\",pod=\"{route}-", 200 + series % 7).expect("so");
+        write!(text, "{name}{{code=\"{}\",method=\"GET\",pod=\"", 200 + series % 7).expect("so");
         let generation = (load.churn && series % RUN < CHURNING).then_some(text.len());
-        write!(text, "000000\",route=\"/{route}\",shard=\"{series}\",zone=\"eu-{}\"}} ", series % 3)
-            .expect("so");
+        write!(text, "000000\",route=\"{route}\",shard=\"{series}\",zone=\"{}\"}} ", series % 3).expect("so");
         patches.push(Patch { offset: text.len(), form: values::form(series), generation });
         text.push_str(values::template(values::form(series)));
         text.push('\n');

@@ -172,20 +172,23 @@ impl Drop for Running {
     }
 }
 
-/// Seconds of CPU of this process.
+/// Seconds of CPU of this process alone.
 pub fn own_cpu() -> f64 {
-    cpu_of(std::process::id())
+    cpu_of_one(std::process::id())
 }
 
 fn cpu_of(pid: u32) -> f64 {
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let stat = read("stat");
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let below: f64 = children.split_whitespace().flat_map(str::parse).map(cpu_of).sum();
+    cpu_of_one(pid) + below
+}
+
+fn cpu_of_one(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name, in parentheses, may hold spaces.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks: u64 = fields.get(11..15).unwrap_or_default().iter().flat_map(|text| text.parse::<u64>()).sum();
     // SAFETY: sysconf takes a number and returns one.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    let children = read(&format!("task/{pid}/children"));
-    let below: f64 = children.split_whitespace().flat_map(str::parse).map(cpu_of).sum();
-    ticks as f64 / per_second.max(1) as f64 + below
+    ticks as f64 / per_second.max(1) as f64
 }

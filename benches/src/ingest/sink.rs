@@ -1,7 +1,8 @@
 //! A remote-write receiver that counts and checks, and costs little: a series is known by the hash of the bytes
-//! of its labels, so only a new one is parsed.
+//! of its labels, so only a new one is parsed; and what followed it last time is looked at first, so the table is
+//! rarely asked, whose cold memory would cost more than all the rest.
 
-use std::hash::{BuildHasher as _, Hasher as _};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,7 +41,16 @@ pub struct Counts {
     pub age_max_ms: u64,
 }
 
-/// What is known of a series.
+/// A series that has come.
+struct Known {
+    hash: u64,
+    /// What came after it the last time, by its place among the known ones.
+    after: u32,
+    /// `None`: not of a page.
+    series: Option<Series>,
+}
+
+/// What is known of a series of a page.
 struct Series {
     target: u32,
     series: u32,
@@ -48,11 +58,64 @@ struct Series {
     next: u32,
 }
 
+/// For keys that are hashes already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are numbers");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hash = bytes.len() as u64;
+    let mut add = |word: u64| {
+        hash = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 29;
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().for_each(|word| add(u64::from_le_bytes(*word)));
+    rest.iter().for_each(|&byte| add(u64::from(byte)));
+    hash
+}
+
 #[derive(Default)]
 struct State {
     counts: Counts,
-    /// By the hash of the labels' bytes. `None`: not of a page.
-    known: HashMap<u64, Option<Series>>,
+    known: Vec<Known>,
+    /// Places among the known ones, by the hash of the labels' bytes.
+    places: HashMap<u64, u32, BuildHasherDefault<Hashed>>,
+    /// The place of what came last.
+    last: u32,
+}
+
+impl State {
+    /// The place of the series with these labels among the known ones.
+    fn place(&mut self, labels: &[u8]) -> usize {
+        let hash = hash(labels);
+        let guess = self.known.get(self.last as usize).map_or(0, |last| last.after);
+        let place = match self.known.get(guess as usize) {
+            Some(known) if known.hash == hash => guess,
+            _ => *self.places.entry(hash).or_insert_with(|| {
+                self.known.push(Known { hash, after: 0, series: parse_labels(labels) });
+                self.known.len() as u32 - 1
+            }),
+        };
+        if let Some(last) = self.known.get_mut(self.last as usize) {
+            last.after = place;
+        }
+        self.last = place;
+        place as usize
+    }
 }
 
 /// A receiver that listens.
@@ -93,7 +156,6 @@ impl Sink {
 
 fn serve(mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let hash = hashbrown::DefaultHashBuilder::default();
     let (mut buffer, mut plain) = (vec![0; 256 << 10], Vec::new());
     let (mut have, mut decoder) = (0, snap::raw::Decoder::new());
     loop {
@@ -123,7 +185,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
         {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_millis() as i64);
-            if !is_read || take(&plain, now, &hash, &mut state).is_none() {
+            if !is_read || take(&plain, now, &mut state).is_none() {
                 state.counts.faults += 1;
             }
             state.counts.requests += 1;
@@ -165,33 +227,26 @@ fn chunk<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// A `WriteRequest` of remote write 1.0.
-fn take(mut request: &[u8], now: i64, hash: &hashbrown::DefaultHashBuilder, state: &mut State) -> Option<()> {
+fn take(mut request: &[u8], now: i64, state: &mut State) -> Option<()> {
     while !request.is_empty() {
         let key = varint(&mut request)?;
         let message = chunk(&mut request)?;
         if key == 0x0a {
-            take_series(message, now, hash, state)?;
+            take_series(message, now, state)?;
         }
     }
     Some(())
 }
 
-fn take_series(
-    message: &[u8],
-    now: i64,
-    hash: &hashbrown::DefaultHashBuilder,
-    state: &mut State,
-) -> Option<()> {
+fn take_series(message: &[u8], now: i64, state: &mut State) -> Option<()> {
     let mut rest = message;
     while rest.first() == Some(&0x0a) {
         rest = &rest[1..];
         chunk(&mut rest)?;
     }
     let labels = &message[..message.len() - rest.len()];
-    let mut hasher = hash.build_hasher();
-    hasher.write(labels);
-    let key = hasher.finish();
-    let entry = state.known.entry(key).or_insert_with(|| parse_labels(labels));
+    let place = state.place(labels);
+    let entry = &mut state.known[place].series;
     let counts = &mut state.counts;
     while !rest.is_empty() {
         if varint(&mut rest)? != 0x12 {
@@ -267,7 +322,7 @@ fn parse_labels(mut labels: &[u8]) -> Option<Series> {
         match name {
             b"instance" => target = Some(Load::target(value.split(':').next()?.parse().ok()?)),
             b"shard" => series = value.parse().ok(),
-            b"pod" => generation = value.rsplit('-').next()?.parse().ok()?,
+            b"pod" => generation = value.parse().ok()?,
             _ => {}
         }
     }

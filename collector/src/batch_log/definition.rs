@@ -12,7 +12,9 @@ use crate::model::{Form, Kind, SeriesId, SeriesSpec, SeriesTable, SeriesView, Sh
 
 /// A definition is not unpacked to more than this.
 const MAX_CONTENT: usize = 64 << 20;
+/// Beside the kind of a series: its form.
 const CLASSIC: u8 = 0x80;
+const TIMED: u8 = 0x40;
 
 /// The strings of a definition, numbered as they come.
 #[derive(Default)]
@@ -57,7 +59,8 @@ pub(super) fn encode_content(shape: &Shape, out: &mut Vec<u8>) {
 }
 
 fn encode_series<'a>(view: SeriesView<'a>, form: Form, strings: &mut Strings<'a>, out: &mut Vec<u8>) {
-    out.push(view.kind() as u8 | if form == Form::ClassicOnly { CLASSIC } else { 0 });
+    let flag = |bit: u8, set: bool| if set { bit } else { 0 };
+    out.push(view.kind() as u8 | flag(CLASSIC, form.classic_only()) | flag(TIMED, form.timed()));
     for text in [view.name(), view.family(), view.help(), view.unit()] {
         encode_number(strings.number(text), out);
     }
@@ -68,13 +71,17 @@ fn encode_series<'a>(view: SeriesView<'a>, form: Form, strings: &mut Strings<'a>
     }
 }
 
+/// A content as it stands in a record.
+pub(super) fn pack_content(content: &[u8]) -> Box<[u8]> {
+    snap::raw::Encoder::new().compress_vec(content).expect("content is below 4 GiB").into()
+}
+
 /// Appends the payload of a definition's record.
-pub(super) fn encode_definition(number: u32, freed: &[u32], content: &[u8], out: &mut Vec<u8>) {
+pub(super) fn encode_definition(number: u32, freed: &[u32], packed: &[u8], out: &mut Vec<u8>) {
     encode_number(number.into(), out);
     encode_number(freed.len() as u64, out);
     freed.iter().for_each(|&number| encode_number(number.into(), out));
-    let packed = snap::raw::Encoder::new().compress_vec(content).expect("content is below 4 GiB");
-    out.extend_from_slice(&packed);
+    out.extend_from_slice(packed);
 }
 
 /// A definition read from a record.
@@ -135,6 +142,6 @@ fn parse_series<'a>(input: &mut Input<'a>, texts: &[&'a str]) -> Option<Spelled<
     }
     let labels =
         (0..input.count()?).map(|_| Some((text(input)?, text(input)?))).collect::<Option<Vec<_>>>()?;
-    let form = if byte & CLASSIC == 0 { Form::Always } else { Form::ClassicOnly };
-    Some(Spelled { spec, kind: Kind::from_number(byte & !CLASSIC), form, labels })
+    let form = Form::new(byte & CLASSIC != 0, byte & TIMED != 0);
+    Some(Spelled { spec, kind: Kind::from_number(byte & !(CLASSIC | TIMED)), form, labels })
 }

@@ -11,11 +11,14 @@
 //!   ends: the byte's next three bits say how many those are at the low end, its high three bits how many bytes
 //!   follow, less one.
 //!
+//! Where samples have times of their own, these follow behind all else, each as the difference to the one before
+//! it in the batch; a record that ends before them has none.
+//!
 //! Numbers come back bit for bit: a scale is used for a value only where it gives back the same bits.
 
 use super::numbers::{Input, encode_number, encode_signed, unzigzag, zigzag};
 use super::pack_histogram::HistogramState;
-use crate::model::Batch;
+use crate::model::{Batch, NO_SAMPLE};
 
 /// How many whole numbers make one unit.
 const SCALES: [f64; 6] = [1.0, 100.0, 1000.0, 1e6, 1e9, 10.0];
@@ -92,6 +95,10 @@ impl State {
         for (state, histogram) in self.histograms.iter_mut().zip(batch.histograms()) {
             state.encode(histogram, out);
         }
+        if !batch.one_time() {
+            encode_times(batch.time_ms, &batch.times, out);
+            encode_times(batch.time_ms, &batch.histogram_times, out);
+        }
     }
 
     /// Fills `batch` with what [`State::encode`] appended; `None` where the bytes make no sense.
@@ -113,8 +120,41 @@ impl State {
         for state in &mut self.histograms {
             state.decode(input, batch.push_histogram())?;
         }
+        if !input.0.is_empty() {
+            decode_times(batch.time_ms, self.bits.len(), input, &mut batch.times)?;
+            decode_times(batch.time_ms, self.histograms.len(), input, &mut batch.histogram_times)?;
+        }
         Some(())
     }
+}
+
+/// Appends how many times there are, and each: 0 for no sample, else the difference and one.
+fn encode_times(time_ms: i64, times: &[i64], out: &mut Vec<u8>) {
+    encode_number(times.len() as u64, out);
+    let mut last = time_ms;
+    for &time in times {
+        if time == NO_SAMPLE {
+            out.push(0);
+            continue;
+        }
+        encode_number(zigzag(time.wrapping_sub(last)).wrapping_add(1), out);
+        last = time;
+    }
+}
+
+fn decode_times(time_ms: i64, most: usize, input: &mut Input<'_>, times: &mut Vec<i64>) -> Option<()> {
+    let mut last = time_ms;
+    let count = input.count().filter(|&count| count == 0 || count == most)?;
+    for _ in 0..count {
+        times.push(match input.number()? {
+            0 => NO_SAMPLE,
+            number => {
+                last = last.wrapping_add(unzigzag(number - 1));
+                last
+            }
+        });
+    }
+    Some(())
 }
 
 /// The whole number that `value` is by this scale. That it is one, the caller knows or finds out.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 
-use super::definition::{encode_content, encode_definition};
+use super::definition::{encode_content, encode_definition, pack_content};
 use super::files::{self, Window};
 use super::numbers::encode_number;
 use super::pack::State;
@@ -20,6 +20,15 @@ use crate::model::{Batch, SeriesTable, Shape};
 
 /// Shapes of a segment beyond which those that no longer live are forgotten.
 const SWEEP_SHAPES: usize = 64;
+
+/// Bytes of packed contents that are kept for the next segment; what goes beyond is spelled out again.
+const MAX_PACKED: usize = 64 << 20;
+
+/// The content of a shape, packed: segments repeat it, and to spell it out costs a hundred times its writing.
+struct Packed {
+    shape: Weak<Shape>,
+    content: Box<[u8]>,
+}
 
 /// A shape that has come in the active segment.
 struct Known {
@@ -52,6 +61,8 @@ pub struct BatchLog {
     freed: Vec<u32>,
     sweep_at: usize,
     content: Vec<u8>,
+    packed: HashMap<u64, Packed>,
+    packed_bytes: usize,
     buffer: Vec<u8>,
     _lock: File,
 }
@@ -100,6 +111,8 @@ impl BatchLog {
             freed: Vec::new(),
             sweep_at: SWEEP_SHAPES,
             content: Vec::new(),
+            packed: HashMap::new(),
+            packed_bytes: 0,
             buffer: Vec::new(),
             _lock: lock,
         })
@@ -239,10 +252,10 @@ impl BatchLog {
                 lives
             });
             self.sweep_at = SWEEP_SHAPES.max(self.known.len() * 2);
+            self.packed.retain(|_, packed| packed.shape.strong_count() > 0);
+            self.packed_bytes = self.packed.values().map(|packed| packed.content.len()).sum();
         }
-        self.content.clear();
-        encode_content(shape, &mut self.content);
-        self.shared.remember_shape(&self.content, shape);
+        self.pack(shape);
         let next_number = &mut self.next_number;
         let known = self.known.entry(shape.id()).or_insert_with(|| {
             *next_number += 1;
@@ -259,10 +272,32 @@ impl BatchLog {
         (known.defined, known.sound) = (0, false);
         let start = record::begin(&mut self.buffer);
         // Numbers stay in `freed` when the write fails; to hear of them twice does a reader no harm.
-        encode_definition(known.number, &self.freed, &self.content, &mut self.buffer);
+        let packed = self.packed.get(&shape.id()).expect("packed above");
+        encode_definition(known.number, &self.freed, &packed.content, &mut self.buffer);
         self.freed.clear();
         record::end(Kind::Definition, sequence, start, &mut self.buffer)
             .map_err(|bytes| LogError::TooLarge { bytes })
+    }
+
+    /// Makes sure that the packed content of the shape is there.
+    fn pack(&mut self, shape: &Arc<Shape>) {
+        if self.packed.contains_key(&shape.id()) {
+            return;
+        }
+        self.content.clear();
+        encode_content(shape, &mut self.content);
+        self.shared.remember_shape(&self.content, shape);
+        let content = pack_content(&self.content);
+        self.packed_bytes += content.len();
+        if self.packed_bytes > MAX_PACKED {
+            self.packed.retain(|_, packed| packed.shape.strong_count() > 0);
+            self.packed_bytes = content.len() + self.packed.values().map(|p| p.content.len()).sum::<usize>();
+            if self.packed_bytes > MAX_PACKED {
+                self.packed.clear();
+                self.packed_bytes = content.len();
+            }
+        }
+        self.packed.insert(shape.id(), Packed { shape: Arc::downgrade(shape), content });
     }
 
     fn encode_batch(&mut self, batch: &Batch, sequence: u64) -> Result<(), LogError> {

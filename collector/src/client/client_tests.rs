@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
-use crate::config::{Authorization, Proxy};
+use crate::config::Proxy;
 
 const LONG: Duration = Duration::from_secs(20);
 

@@ -25,7 +25,7 @@ use hyper_util::rt::TokioExecutor;
 use self::connect::{Connector, Route};
 use self::oauth2::TokenSource;
 use self::proxy::Proxies;
-use crate::config::{HttpSettings, OAuth2, Secret, TlsSettings};
+use crate::config::{Authorization, HttpSettings, OAuth2, Secret, TlsSettings};
 use crate::sys::file::Stamp;
 
 pub use secrets::read_secret;
@@ -212,6 +212,16 @@ pub fn static_headers(settings: &HttpSettings) -> Result<Vec<(String, String)>, 
         header_value(value)?;
     }
     Ok(all)
+}
+
+/// The secrets of the header `Authorization`.
+pub fn secrets_of(settings: &HttpSettings) -> impl Iterator<Item = &Secret> {
+    let both = match &settings.authorization {
+        Some(Authorization::Basic { username, password }) => [Some(username), Some(password)],
+        Some(Authorization::Header { credentials, .. }) => [Some(credentials), None],
+        None => [None, None],
+    };
+    both.into_iter().flatten()
 }
 
 fn token_source(oauth2: &OAuth2) -> Result<TokenSource, String> {

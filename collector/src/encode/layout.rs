@@ -8,7 +8,7 @@ use super::labels::{WireLabels, wire_labels};
 use super::protobuf::{encode_varint, varint_len};
 use super::remote_write::{Options, Protocol};
 use super::{remote_write_v1, remote_write_v2};
-use crate::model::{Batch, Form, SeriesView};
+use crate::model::{Batch, CUSTOM_BUCKETS, NO_SAMPLE, SeriesView};
 
 /// The batches of a request, however the caller holds them.
 pub(super) trait Batches {
@@ -145,7 +145,7 @@ impl Layout {
         batches: Ordered<'_>,
     ) {
         let (source, out) = (batches.get(batch), &mut self.bytes);
-        let time = source.time_ms as u64;
+        let time = source.time(index as usize) as u64;
         let sample = 10 + varint_len(time);
         out.push(frame.series);
         encode_varint((prefix.len() + 2 + sample + suffix.len()) as u64, out);
@@ -194,7 +194,12 @@ impl Histograms {
         for slot in &self.slots {
             let batch = batches.get(slot.batch);
             message.clear();
-            encode_histogram(&batch.histograms()[slot.index as usize], batch.time_ms, message);
+            let histogram = &batch.histograms()[slot.index as usize];
+            // Version 1.0 has no field for listed bounds.
+            if frame.series == super::remote_write_v1::FRAME.series && histogram.schema == CUSTOM_BUCKETS {
+                continue;
+            }
+            encode_histogram(histogram, batch.histogram_time(slot.index as usize), message);
             let constant = (slot.end - slot.start) as usize;
             let length = constant + 1 + varint_len(message.len() as u64) + message.len();
             out.push(frame.series);
@@ -217,7 +222,8 @@ pub(super) fn walk(
         let table = shape.table().lock();
         let mut labels = Vec::new();
         for (index, &(id, form)) in (0u32..).zip(shape.floats()) {
-            let wanted = form == Form::Always || !options.native_histograms;
+            let wanted = !(form.classic_only() && options.native_histograms);
+            let wanted = wanted && source.time(index as usize) != NO_SAMPLE;
             let view = table.view(id);
             if wanted && wire_labels(view, &shape.source, options, &mut labels) {
                 each(Place::Float { batch, index }, view, &labels);
@@ -226,7 +232,8 @@ pub(super) fn walk(
         if options.native_histograms {
             for (index, &id) in (0u32..).zip(shape.histograms()) {
                 let view = table.view(id);
-                if wire_labels(view, &shape.source, options, &mut labels) {
+                let wanted = source.histogram_time(index as usize) != NO_SAMPLE;
+                if wanted && wire_labels(view, &shape.source, options, &mut labels) {
                     each(Place::Histogram { batch, index }, view, &labels);
                 }
             }

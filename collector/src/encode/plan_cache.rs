@@ -11,15 +11,17 @@ use std::sync::Weak;
 use super::plan::Plan;
 use crate::model::Shape;
 
-const MAX_PLANS: usize = 64;
-/// Heap bytes of an encoder's plans together.
-const MAX_PLAN_BYTES: usize = 2 << 20;
+/// A scrape is a request, or near it, so each target has a plan.
+const MAX_PLANS: usize = 2048;
+/// Heap bytes of an encoder's plans together: enough for a million and a half of live series.
+const MAX_PLAN_BYTES: usize = 64 << 20;
 /// Requests for which a plan must have been of no use before another takes its place.
-const IDLE: u64 = 256;
+const IDLE: u64 = 4352;
 /// Else lists that take turns would push each other out for ever.
 const _: () = assert!(IDLE > 2 * MAX_PLANS as u64);
 /// Lists that came once and are remembered.
-const MAX_SEEN: usize = 256;
+/// A list must still be known when all others have come between.
+const MAX_SEEN: usize = 2 * MAX_PLANS;
 /// Requests after which plans are looked through for dead shapes.
 const SWEEP: u64 = 256;
 /// What a plan takes for one series, roughly: for the question whether there is room.
@@ -177,10 +179,10 @@ mod tests {
             (0..lists).for_each(|key| assert_ne!(offer(&mut cache, key), Found::Worth));
         }
         assert_eq!(cache.len(), MAX_PLANS);
-        offer(&mut cache, 1000);
-        assert_eq!(offer(&mut cache, 1000), Found::No, "all of them were used a moment ago");
+        offer(&mut cache, u64::MAX);
+        assert_eq!(offer(&mut cache, u64::MAX), Found::No, "all of them were used a moment ago");
         (0..IDLE).for_each(|_| assert!(matches!(offer(&mut cache, 5), Found::Plan(_))));
-        assert!(matches!(offer(&mut cache, 1000), Found::Plan(_)));
+        assert!(matches!(offer(&mut cache, u64::MAX), Found::Plan(_)));
         assert!(matches!(offer(&mut cache, 5), Found::Plan(_)));
         assert_eq!(cache.len(), MAX_PLANS);
     }

@@ -1,7 +1,7 @@
 //! The encoder: batches in, one complete request body out (snappy block format, ready for the wire).
 //!
 //! Cost in the steady state: 8 to 10 ns a sample, no allocation, no lock. A request whose shapes have no plan
-//! yet, or whose times lie outside 1971 to 2109, is encoded plainly and searched for repeats: 230 ns a sample in
+//! yet, whose samples have times of their own, or times outside 1971 to 2109, is encoded plainly and searched for repeats: 230 ns a sample in
 //! 1.0, 520 in 2.0.
 
 use std::borrow::Borrow;
@@ -125,14 +125,15 @@ impl Encoder {
         let mut key = std::mem::take(&mut self.key);
         let mut encoded = Encoded::default();
         let all = Ordered { batches: &batches, order: &order };
-        let narrow = all.iter().all(|batch| varint_len(batch.time_ms as u64) == TIME_WIDTH);
+        let plannable = |batch: &Batch| batch.one_time() && varint_len(batch.time_ms as u64) == TIME_WIDTH;
+        let narrow = all.iter().all(plannable);
         if !(narrow && self.encode_planned(all, &key, &mut encoded)) {
-            if narrow && self.options.protocol == Protocol::V1 && all.len() > 1 {
+            if self.options.protocol == Protocol::V1 && all.len() > 1 {
                 for at in 0..order.len() {
                     let one = Ordered { batches: &batches, order: &order[at..=at] };
                     key.clear();
                     key.push(one.get(0).shape().id() << 1);
-                    if !self.encode_planned(one, &key, &mut encoded) {
+                    if !(plannable(one.get(0)) && self.encode_planned(one, &key, &mut encoded)) {
                         self.encode_plain(one, &mut encoded);
                     }
                 }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::histogram::NativeHistogram;
 use super::shape::Shape;
 
+/// The time of a value that is not to be sent: its source repeats a sample that it gave before.
+pub const NO_SAMPLE: i64 = i64::MIN;
+
 /// One tick of one source.
 ///
 /// `values[i]` belongs to `shape.floats()[i]`, `histograms()[i]` to `shape.histograms()[i]`.
@@ -15,6 +18,10 @@ pub struct Batch {
     /// Milliseconds since 1970-01-01 UTC.
     pub time_ms: i64,
     pub values: Vec<f64>,
+    /// Empty where all have the time of the batch; else the time of each value, or [`NO_SAMPLE`].
+    pub times: Vec<i64>,
+    /// The same for the histograms.
+    pub histogram_times: Vec<i64>,
     slots: Vec<NativeHistogram>,
     used: usize,
 }
@@ -31,6 +38,44 @@ impl Batch {
     /// Float values and native histograms.
     pub fn samples(&self) -> usize {
         self.values.len() + self.used
+    }
+
+    /// Whether all samples have the time of the batch.
+    pub fn one_time(&self) -> bool {
+        self.times.is_empty() && self.histogram_times.is_empty()
+    }
+
+    /// The time of a value.
+    pub fn time(&self, index: usize) -> i64 {
+        self.times.get(index).copied().unwrap_or(self.time_ms)
+    }
+
+    /// The time of a histogram.
+    pub fn histogram_time(&self, index: usize) -> i64 {
+        self.histogram_times.get(index).copied().unwrap_or(self.time_ms)
+    }
+
+    /// Adds a value with a time of its own.
+    pub fn push_timed(&mut self, value: f64, time_ms: i64) {
+        self.times.resize(self.values.len(), self.time_ms);
+        self.values.push(value);
+        self.times.push(time_ms);
+    }
+
+    /// Gives the histogram that was pushed last a time of its own.
+    pub fn time_last_histogram(&mut self, time_ms: i64) {
+        self.histogram_times.resize(self.used.saturating_sub(1), self.time_ms);
+        self.histogram_times.push(time_ms);
+    }
+
+    /// Where some values have times of their own, gives the rest the time of the batch.
+    pub fn fill_times(&mut self) {
+        if !self.times.is_empty() {
+            self.times.resize(self.values.len(), self.time_ms);
+        }
+        if !self.histogram_times.is_empty() {
+            self.histogram_times.resize(self.used, self.time_ms);
+        }
     }
 
     pub fn histograms(&self) -> &[NativeHistogram] {
@@ -53,6 +98,8 @@ impl Batch {
         self.shape = None;
         self.time_ms = 0;
         self.values.clear();
+        self.times.clear();
+        self.histogram_times.clear();
         self.used = 0;
     }
 
@@ -62,6 +109,8 @@ impl Batch {
         self.shape.clone_from(&other.shape);
         self.time_ms = other.time_ms;
         self.values.extend_from_slice(&other.values);
+        self.times.extend_from_slice(&other.times);
+        self.histogram_times.extend_from_slice(&other.histogram_times);
         for histogram in other.histograms() {
             self.push_histogram().clone_from(histogram);
         }

@@ -8,9 +8,40 @@ pub struct Span {
     pub length: u32,
 }
 
-/// An integer native histogram with positive buckets (observations here are never negative).
+/// No histogram has more buckets, spans or bounds.
+pub const MAX_BUCKETS: usize = 1 << 16;
+
+/// The schema of histograms whose bounds are listed.
+pub const CUSTOM_BUCKETS: i8 = -53;
+
+/// Whether counts may have fallen since the last histogram of the series. The numbers are those of remote write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum ResetHint {
+    #[default]
+    Unknown = 0,
+    Yes = 1,
+    No = 2,
+    /// It is a gauge: they fall and rise.
+    Gauge = 3,
+}
+
+impl ResetHint {
+    /// The hint of that number, [`ResetHint::Unknown`] for one that is not known.
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => ResetHint::Yes,
+            2 => ResetHint::No,
+            3 => ResetHint::Gauge,
+            _ => ResetHint::Unknown,
+        }
+    }
+}
+
+/// A native histogram.
 ///
-/// Bucket `i` of schema `s` counts what lies in `(2^((i-1)/2^s), 2^(i/2^s)]`, in the unit of the family.
+/// Bucket `i` of schema `s` counts what lies in `(2^((i-1)/2^s), 2^(i/2^s)]`, in the unit of the family; with
+/// [`CUSTOM_BUCKETS`], what lies between bounds `i - 1` and `i`. The negative buckets count what lies below 0.
 #[derive(PartialEq, Debug, Default)]
 pub struct NativeHistogram {
     pub schema: i8,
@@ -21,6 +52,13 @@ pub struct NativeHistogram {
     pub spans: Vec<Span>,
     /// Absolute counts, one for each bucket of the spans.
     pub buckets: Vec<u64>,
+    pub negative_spans: Vec<Span>,
+    pub negative_buckets: Vec<u64>,
+    /// Upper bounds of custom buckets, without `+Inf`.
+    pub bounds: Vec<f64>,
+    /// Whether `count`, `zero_count` and the buckets hold the bits of doubles.
+    pub float: bool,
+    pub reset_hint: ResetHint,
 }
 
 impl Clone for NativeHistogram {
@@ -39,6 +77,11 @@ impl Clone for NativeHistogram {
         self.sum = other.sum;
         self.spans.clone_from(&other.spans);
         self.buckets.clone_from(&other.buckets);
+        self.negative_spans.clone_from(&other.negative_spans);
+        self.negative_buckets.clone_from(&other.negative_buckets);
+        self.bounds.clone_from(&other.bounds);
+        self.float = other.float;
+        self.reset_hint = other.reset_hint;
     }
 }
 
@@ -52,6 +95,20 @@ impl NativeHistogram {
         self.sum = 0.0;
         self.spans.clear();
         self.buckets.clear();
+        self.negative_spans.clear();
+        self.negative_buckets.clear();
+        self.bounds.clear();
+        self.float = false;
+        self.reset_hint = ResetHint::Unknown;
+    }
+
+    /// Whether it has nothing but what histograms of integers above 0 have.
+    pub fn is_simple(&self) -> bool {
+        !self.float
+            && self.negative_spans.is_empty()
+            && self.negative_buckets.is_empty()
+            && self.bounds.is_empty()
+            && self.reset_hint == ResetHint::Unknown
     }
 
     /// Appends the bucket of that index; indexes must rise. Empty buckets may be left out.

@@ -11,13 +11,16 @@ mod series;
 mod shape;
 mod symbols;
 
-pub use batch::{Batch, Numbered};
+pub use batch::{Batch, NO_SAMPLE, Numbered};
 pub use family::{Family, Kind};
-pub use histogram::{HistogramSnapshot, NativeHistogram, Span};
+pub use histogram::{CUSTOM_BUCKETS, HistogramSnapshot, MAX_BUCKETS, NativeHistogram, ResetHint, Span};
 pub use recorder::{Dynamic, Recorder};
 pub use series::{SeriesId, SeriesSpec, SeriesTable, SeriesView, TableGuard};
-pub use shape::{Form, Shape, Source};
+pub use shape::{Form, SeriesList, Shape, Source};
 pub use symbols::{Symbol, Symbols};
 
 /// The NaN by which Prometheus marks a series that has ended (remote write 1.0 specification, "Stale Markers").
 pub const STALE_NAN: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
+
+/// The NaN that stands for every NaN that a source says, so that none of them is taken for a stale marker.
+pub const NORMAL_NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);

@@ -5,8 +5,10 @@
 
 mod endpoint;
 mod process;
+mod scrape;
 
 pub use endpoint::{DropReason, EndpointStats};
+pub use scrape::{PoolStats, ScrapeStats};
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -118,7 +120,7 @@ pub static FAMILIES: &[&Family] = &[
 
 /// Every family of this room.
 pub fn families() -> impl Iterator<Item = &'static Family> {
-    FAMILIES.iter().chain(process::FAMILIES).chain(endpoint::FAMILIES).copied()
+    FAMILIES.iter().chain(process::FAMILIES).chain(endpoint::FAMILIES).chain(scrape::FAMILIES).copied()
 }
 
 /// A counter or gauge of whole numbers that any thread may change.
@@ -178,6 +180,7 @@ pub struct Counters {
     pub log_dropped_by_age: Cell,
     /// 1 while there is a batch log.
     pub log_open: Cell,
+    pub scrape: ScrapeStats,
     endpoints: Mutex<Vec<Arc<EndpointStats>>>,
 }
 
@@ -254,6 +257,7 @@ impl SelfReader {
             out.put(&RING_BATCHES, &[], batches as f64);
             out.put(&RING_SAMPLES, &[], samples as f64);
         }
+        counters.scrape.put(out);
         if counters.log_open.get() == 1 {
             put_log(counters, out);
         }

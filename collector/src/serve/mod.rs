@@ -7,6 +7,8 @@ mod metrics;
 mod negotiate;
 mod press;
 mod routes;
+mod targets;
+mod targets_page;
 mod tls;
 mod web_config;
 

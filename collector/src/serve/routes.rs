@@ -17,6 +17,7 @@ use super::metrics::Pages;
 use crate::reader;
 use crate::ring;
 use crate::self_metrics::Counters;
+use crate::sources::scrape::engine::Engine;
 
 /// A request to read the configuration again; the answer is the error, if there is one.
 pub type Reload = oneshot::Sender<Result<(), String>>;
@@ -31,6 +32,7 @@ pub struct Server {
     pub(super) ring: ring::Sender,
     pub(super) counters: Arc<Counters>,
     pub(super) pages: Pages,
+    pub(super) engine: Arc<Engine>,
     guard: Option<Guard>,
     reload: mpsc::Sender<Reload>,
     ready: AtomicBool,
@@ -50,6 +52,7 @@ pub struct Parts {
     pub reader: Sender<reader::Request>,
     pub ring: ring::Sender,
     pub counters: Arc<Counters>,
+    pub engine: Arc<Engine>,
     pub reload: mpsc::Sender<Reload>,
     /// The file of `--web.config.file`.
     pub web_config: Option<PathBuf>,
@@ -68,6 +71,7 @@ impl Server {
             ring: parts.ring,
             counters: parts.counters,
             pages: Pages::new(parts.collectors),
+            engine: parts.engine,
             guard: parts.web_config.map(Guard::open).transpose()?,
             reload: parts.reload,
             ready: AtomicBool::new(false),
@@ -100,12 +104,18 @@ impl Server {
         if path == self.telemetry_path {
             return self.metrics(request).await;
         }
+        let query = request.uri().query().unwrap_or_default();
         match path {
             "/" => landing(&self.telemetry_path),
             "/-/healthy" => text(StatusCode::OK, "collector is healthy.\n"),
             "/-/ready" if self.ready.load(Ordering::Acquire) => text(StatusCode::OK, "collector is ready.\n"),
             "/-/ready" => text(StatusCode::SERVICE_UNAVAILABLE, "collector is starting.\n"),
             "/-/reload" => self.reload(request.method()).await,
+            "/targets" => self.targets_page(query),
+            "/targets/raw" => self.raw_target(query).await,
+            "/api/v1/targets" => self.api_targets(query),
+            "/api/v1/targets/relabel_steps" => self.api_relabel_steps(query),
+            "/api/v1/scrape_pools" => self.api_scrape_pools(),
             _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
         }
     }
@@ -142,6 +152,7 @@ fn landing(telemetry_path: &str) -> Response<Full<Bytes>> {
          <style>body{{font-family:sans-serif;max-width:40em;margin:3em auto;padding:0 1em}}</style></head>\n\
          <body><h1>collector</h1><p>Version {}</p>\n<ul>\n\
          <li><a href=\"{telemetry_path}\">Metrics</a> of this host and its kernel</li>\n\
+         <li><a href=\"/targets\">Targets</a> that are scraped</li>\n\
          <li><a href=\"/-/healthy\">Health</a>, <a href=\"/-/ready\">readiness</a></li>\n\
          </ul></body></html>\n",
         env!("CARGO_PKG_VERSION")

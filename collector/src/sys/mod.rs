@@ -7,6 +7,7 @@ pub mod clock;
 pub mod ethtool;
 pub mod file;
 pub mod genetlink;
+pub mod gzip;
 pub mod identity;
 pub mod memory;
 pub mod mounts;

@@ -25,6 +25,7 @@ fn batch() -> (Arc<SeriesTable>, Batch) {
         sum: 7.0,
         spans: vec![Span { offset: -2, length: 2 }],
         buckets: vec![2, 1],
+        ..NativeHistogram::default()
     };
     let snapshot =
         HistogramSnapshot { bounds: &["2"], cumulative: &[1], count: 4, sum: 7.0, native: Some(&native) };

@@ -1,0 +1,396 @@
+//! A layout in the making: what a page has that its last layout has not.
+//!
+//! It begins with what was equal. Then every line is first looked for in the old layout, where it is expected, a
+//! few positions behind that, and at last anywhere; only what is found nowhere is parsed.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::error::{Fault, Flaw};
+use super::labels::{Labeler, Verdict};
+use super::layout::{Class, Gives, Layout, MAX_KEYS, Parts, Slot};
+use super::line::{Remark, Said, unescape};
+use super::times::Times;
+use crate::config::PageRules;
+use crate::model::{Batch, Form, Kind, SeriesId, SeriesList, SeriesSpec};
+use crate::relabel::Labels;
+
+/// Positions behind the expected one that are looked at before a line is looked for everywhere.
+const AHEAD: usize = 8;
+
+/// The family that the lines of metadata speak of.
+#[derive(Default)]
+pub(super) struct Context {
+    name: String,
+    pub kind: Option<Kind>,
+    help: String,
+    unit: String,
+}
+
+impl Context {
+    pub(super) fn hear(&mut self, name: &str, said: &Said<'_>, open: bool) {
+        if self.name != name {
+            *self = Context { name: name.to_owned(), ..Context::default() };
+        }
+        match said {
+            Said::Type(kind) => self.kind = Some(*kind),
+            Said::Help(text) => self.help = unescape(text, open).into_owned(),
+            Said::Unit(unit) => (*unit).clone_into(&mut self.unit),
+        }
+    }
+
+    pub(super) fn set(&mut self, name: &str, kind: Kind, help: &str, unit: &str) {
+        *self = Context { name: name.into(), kind: Some(kind), help: help.into(), unit: unit.into() };
+    }
+
+    /// Whether a sample of that name belongs to the family.
+    fn has(&self, sample: &str) -> bool {
+        let suffixes: &[&str] = match self.kind.unwrap_or(Kind::Untyped) {
+            Kind::Counter => &["", "_total", "_created"],
+            Kind::Histogram => &["", "_bucket", "_sum", "_count", "_created"],
+            Kind::GaugeHistogram => &["", "_bucket", "_gsum", "_gcount"],
+            Kind::Summary => &["", "_sum", "_count", "_created"],
+            Kind::Info => &["", "_info"],
+            Kind::Gauge | Kind::Untyped | Kind::StateSet => &[""],
+        };
+        !self.name.is_empty() && sample.strip_prefix(&*self.name).is_some_and(|rest| suffixes.contains(&rest))
+    }
+}
+
+/// What a position was found to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Found {
+    /// A series that is in use, and must be counted once more.
+    Series(SeriesId),
+    Dropped,
+    Limited,
+    /// The page must be read the bare way.
+    Bare,
+}
+
+/// What a page gives at a position, in its slot.
+pub(super) enum Payload<'a> {
+    Float { value: f64, time: Option<i64> },
+    Histogram { fill: &'a dyn Fn(&mut Batch), time: Option<i64> },
+}
+
+pub(super) struct Draft<'o> {
+    pub old: Option<&'o Layout>,
+    class: &'o Class,
+    rules: &'o PageRules,
+    labeler: &'o Labeler,
+    pub keys: Vec<u8>,
+    slots: Vec<Slot>,
+    floats: Vec<(SeriesId, Form)>,
+    histograms: Vec<SeriesId>,
+    seen: HashSet<SeriesId>,
+    /// Series that this draft counts itself a user of.
+    acquired: Vec<SeriesId>,
+    pub context: Context,
+    /// The position of the old layout that is expected next, and how many floats and histograms are before it.
+    cursor: Cursor,
+    everywhere: Option<HashMap<&'o [u8], Cursor>>,
+    /// All series of the old layout, once somebody asks.
+    old_series: Option<HashSet<SeriesId>>,
+    kept: usize,
+    duplicates: usize,
+    limited: usize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Cursor {
+    slot: usize,
+    float: usize,
+    histogram: usize,
+}
+
+impl Cursor {
+    fn pass(&mut self, slot: Slot) {
+        self.slot += 1;
+        match slot.gives() {
+            Gives::Float | Gives::Timed => self.float += 1,
+            Gives::Histogram | Gives::TimedHistogram => self.histogram += 1,
+            Gives::Dropped | Gives::Duplicate | Gives::Limited => {}
+        }
+    }
+}
+
+impl<'o> Draft<'o> {
+    /// Begins with the first `equal` positions of `old`.
+    pub(super) fn new(
+        old: Option<&'o Layout>,
+        equal: usize,
+        class: &'o Class,
+        rules: &'o PageRules,
+        labeler: &'o Labeler,
+    ) -> Self {
+        let mut draft = Draft {
+            old,
+            class,
+            rules,
+            labeler,
+            keys: Vec::new(),
+            slots: Vec::new(),
+            floats: Vec::new(),
+            histograms: Vec::new(),
+            seen: HashSet::new(),
+            acquired: Vec::new(),
+            context: Context::default(),
+            cursor: Cursor::default(),
+            everywhere: None,
+            old_series: None,
+            kept: 0,
+            duplicates: 0,
+            limited: 0,
+        };
+        if let Some(old) = old {
+            draft.keys.reserve(old.keys.len() + old.keys.len() / 8);
+            draft.keys.extend_from_slice(&old.keys[..old.key_start(equal)]);
+            draft.slots.reserve(old.slots.len() + 8);
+            draft.slots.extend_from_slice(&old.slots[..equal]);
+            for slot in &draft.slots {
+                draft.cursor.pass(*slot);
+                draft.kept += usize::from(!matches!(slot.gives(), Gives::Dropped | Gives::Limited));
+                draft.duplicates += usize::from(slot.gives() == Gives::Duplicate);
+                draft.limited += usize::from(slot.gives() == Gives::Limited);
+            }
+            draft.floats.extend_from_slice(&old.list.floats()[..draft.cursor.float]);
+            draft.histograms.extend_from_slice(&old.list.histograms()[..draft.cursor.histogram]);
+            draft.seen.reserve(old.floats);
+            draft.seen.extend(draft.floats.iter().map(|&(id, _)| id));
+            draft.seen.extend(draft.histograms.iter().copied());
+        }
+        draft
+    }
+
+    /// Samples on the page so far, and those that relabelling left.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.slots.len(), self.kept)
+    }
+
+    /// The old layout's next key, if that gives something and `rest` begins with it: key, and where its line
+    /// begins in it.
+    pub(super) fn expected(&self, rest: &[u8]) -> Option<(&'o [u8], usize)> {
+        let old = self.old?;
+        let slot = old.slots.get(self.cursor.slot)?;
+        let key = old.key(self.cursor.slot);
+        rest.starts_with(key).then(|| (key, slot.line() - old.key_start(self.cursor.slot)))
+    }
+
+    /// Looks for a line, up to its value, in the old layout.
+    pub(super) fn find(&mut self, line: &[u8]) -> Option<Found> {
+        let old = self.old?;
+        let mut cursor = self.cursor;
+        for _ in 0..AHEAD {
+            let Some(&slot) = old.slots.get(cursor.slot) else { break };
+            let at = cursor;
+            cursor.pass(slot);
+            if &old.keys[slot.line()..slot.end as usize] == line {
+                self.cursor = cursor;
+                return self.found(at);
+            }
+        }
+        let at = *self.everywhere.get_or_insert_with(|| every_line(old)).get(line)?;
+        self.cursor = at;
+        self.cursor.pass(old.slots[at.slot]);
+        self.found(at)
+    }
+
+    /// What the position of the old layout is; `None` where that must be found out anew.
+    fn found(&self, at: Cursor) -> Option<Found> {
+        let old = self.old?;
+        match old.slots[at.slot].gives() {
+            Gives::Float | Gives::Timed => Some(Found::Series(old.list.floats()[at.float].0)),
+            Gives::Histogram | Gives::TimedHistogram => {
+                Some(Found::Series(old.list.histograms()[at.histogram]))
+            }
+            Gives::Dropped => Some(Found::Dropped),
+            Gives::Duplicate | Gives::Limited => None,
+        }
+    }
+
+    /// Finds out what a series is that was not on the page before.
+    pub(super) fn resolve<'a>(&mut self, mut labels: Labels<'a>) -> Result<Found, Flaw>
+    where
+        'o: 'a,
+    {
+        let sample = labels.first().map(|label| label.1.to_string()).unwrap_or_default();
+        match self.labeler.settle(&mut labels)? {
+            Verdict::Kept => {}
+            Verdict::Dropped => return Ok(Found::Dropped),
+            Verdict::Bare => return Ok(Found::Bare),
+        }
+        let at = labels.iter().position(|label| label.0 == "__name__").unwrap_or_default();
+        let name = labels.remove(at).1;
+        let context = &self.context;
+        let (family, kind, help, unit) = if context.has(&sample) {
+            (&*context.name, context.kind.unwrap_or(Kind::Untyped), &*context.help, &*context.unit)
+        } else {
+            (&*name, Kind::Untyped, "", "")
+        };
+        // Where relabelling renamed the metric, its family is what it is called now.
+        let family = if name == sample { family } else { &*name };
+        let pairs: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let spec = SeriesSpec { name: &name, family, kind, help, unit, labels: &pairs };
+        let id = self.class.table.lock().acquire(&spec);
+        self.acquired.push(id);
+        if self.rules.series_limit > 0 && !self.seen.contains(&id) {
+            let before = self.old.map_or(0, |old| old.floats + old.list.histograms().len());
+            let now = self.floats.len() + self.histograms.len();
+            if now.max(before) >= self.rules.series_limit && !self.was_known(id) {
+                return Ok(Found::Limited);
+            }
+        }
+        Ok(Found::Series(id))
+    }
+
+    fn was_known(&mut self, id: SeriesId) -> bool {
+        let Some(old) = self.old else { return false };
+        let known = || {
+            let floats = old.list.floats().iter().map(|&(id, _)| id);
+            floats.chain(old.list.histograms().iter().copied()).collect()
+        };
+        self.old_series.get_or_insert_with(known).contains(&id)
+    }
+
+    /// Takes in one position, whose key are the last bytes of `keys` and whose line begins at `line` in them.
+    pub(super) fn put(
+        &mut self,
+        line: usize,
+        found: Found,
+        payload: Payload<'_>,
+        batch: &mut Batch,
+        times: &mut Times,
+    ) -> Result<(), Flaw> {
+        if self.keys.len() >= MAX_KEYS {
+            return Err(Flaw { fault: Fault::Size, reason: "the page is too long".into() });
+        }
+        let gives = match (found, payload) {
+            (Found::Dropped | Found::Bare, _) => Gives::Dropped,
+            (Found::Limited, _) => Gives::Limited,
+            (Found::Series(id), Payload::Float { value, time }) => {
+                let new = self.seen.insert(id);
+                match time {
+                    None if !new => Gives::Duplicate,
+                    None => {
+                        self.floats.push((id, Form::new(false, false)));
+                        batch.values.push(value);
+                        Gives::Float
+                    }
+                    Some(time) => {
+                        let unmarked = !self.rules.track_timestamps_staleness;
+                        self.floats.push((id, Form::new(false, unmarked)));
+                        batch.push_timed(value, times.stamp(id, time));
+                        Gives::Timed
+                    }
+                }
+            }
+            (Found::Series(id), Payload::Histogram { fill, time }) => {
+                let new = self.seen.insert(id);
+                if !new && time.is_none() {
+                    Gives::Duplicate
+                } else {
+                    self.histograms.push(id);
+                    fill(batch);
+                    match time {
+                        None => Gives::Histogram,
+                        Some(time) => {
+                            batch.time_last_histogram(times.stamp(id, time));
+                            Gives::TimedHistogram
+                        }
+                    }
+                }
+            }
+        };
+        self.kept += usize::from(!matches!(gives, Gives::Dropped | Gives::Limited));
+        self.duplicates += usize::from(gives == Gives::Duplicate);
+        self.limited += usize::from(gives == Gives::Limited);
+        self.slots.push(Slot::new(line, self.keys.len(), gives));
+        Ok(())
+    }
+
+    /// The layout of the page that was read to its end; `keys` has what follows its last value.
+    pub(super) fn finish(mut self) -> Arc<Layout> {
+        let mut floats = std::mem::take(&mut self.floats);
+        let histograms = std::mem::take(&mut self.histograms);
+        let page_floats = floats.len();
+        floats.extend_from_slice(self.class.report.floats());
+        let same = self.old.filter(|old| {
+            old.floats == page_floats
+                && *old.list.floats() == *floats
+                && *old.list.histograms() == *histograms
+        });
+        let list = if let Some(old) = same {
+            old.list.clone()
+        } else {
+            let mut table = self.class.table.lock();
+            floats.iter().for_each(|&(id, _)| table.retain(id));
+            histograms.iter().for_each(|&id| table.retain(id));
+            drop(table);
+            floats.shrink_to_fit();
+            SeriesList::new(self.class.table.clone(), floats, histograms)
+        };
+        Layout::new(Parts {
+            keys: std::mem::take(&mut self.keys),
+            slots: std::mem::take(&mut self.slots),
+            list,
+            floats: page_floats,
+            kept: self.kept,
+            duplicates: self.duplicates,
+            limited: self.limited,
+        })
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.acquired.is_empty() {
+            let mut table = self.class.table.lock();
+            self.acquired.iter().for_each(|&id| table.release(id));
+        }
+    }
+}
+
+/// Where each line of a layout stands first.
+fn every_line(old: &Layout) -> HashMap<&[u8], Cursor> {
+    let mut lines = HashMap::with_capacity(old.slots.len());
+    let mut cursor = Cursor::default();
+    for &slot in &old.slots {
+        lines.entry(&old.keys[slot.line()..slot.end as usize]).or_insert(cursor);
+        cursor.pass(slot);
+    }
+    lines
+}
+
+/// Recovers what the metadata said last before position `slot` of a layout of text.
+pub(super) fn context_before(layout: &Layout, slot: usize, open: bool, context: &mut Context) {
+    for at in (0..slot).rev() {
+        let start = layout.key_start(at);
+        let line = layout.slots[at].line();
+        if line - start <= 1 {
+            continue;
+        }
+        if hear_all(&layout.keys[start..line], open, context) {
+            return;
+        }
+    }
+}
+
+/// Hears every line of metadata in `comments`; whether there was one.
+pub(super) fn hear_all(comments: &[u8], open: bool, context: &mut Context) -> bool {
+    let mut scanner = super::line::Scanner { bytes: comments, at: 0, open };
+    let mut heard = false;
+    while let Some(found) = memchr::memchr(b'#', &comments[scanner.at..]) {
+        scanner.at += found;
+        match scanner.remark() {
+            Ok(Remark::Metadata(name, said)) => {
+                context.hear(&name, &said, open);
+                heard = true;
+            }
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    heard
+}

@@ -1,0 +1,214 @@
+//! Pages of targets, whole and bent, as the reader takes them: hot (it knows another page of the target), cold, and
+//! as a plain parser takes them that was written from the formats alone and keeps nothing.
+//!
+//! `COLLECTOR_FUZZ_SECONDS` says for how long pages are bent, `COLLECTOR_FUZZ_SEED` where to begin.
+
+mod plain_page;
+
+use std::time::{Duration, Instant};
+
+use collector::config::PageRules;
+use collector::sources::scrape::page::Format;
+use collector_tests::mutate::{Random, mutate};
+use collector_tests::proto::client;
+use collector_tests::scraped::{Made, Said, Target, rules};
+use prost::Message;
+
+const SECONDS: u64 = 3;
+
+struct Page {
+    name: String,
+    format: Format,
+    bytes: Vec<u8>,
+}
+
+fn folder() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/scrape")
+}
+
+/// The fixtures, and a page of messages.
+fn pages() -> Vec<Page> {
+    let mut pages = Vec::new();
+    for entry in std::fs::read_dir(folder()).expect("the fixtures") {
+        let path = entry.expect("a file").path();
+        let format = match path.extension().and_then(|end| end.to_str()) {
+            Some("prom") => Format::Text,
+            Some("om") => Format::OpenMetrics,
+            _ => continue,
+        };
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        pages.push(Page { name, format, bytes: std::fs::read(&path).expect("a fixture") });
+    }
+    pages.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(pages.len() >= 6, "{} fixtures", pages.len());
+    pages.push(Page { name: "messages".into(), format: Format::Protobuf, bytes: messages() });
+    pages
+}
+
+fn messages() -> Vec<u8> {
+    use client::*;
+    let label = |name: &str, value: &str| LabelPair { name: Some(name.into()), value: Some(value.into()) };
+    let family = |name: &str, kind: MetricType, metric: Vec<Metric>| MetricFamily {
+        name: Some(name.into()),
+        help: Some("Help.".into()),
+        r#type: Some(kind as i32),
+        metric,
+        ..MetricFamily::default()
+    };
+    let counters = (0..5).map(|n| Metric {
+        label: vec![label("n", &n.to_string()), label("empty", "")],
+        counter: Some(Counter { value: Some(f64::from(n) + 0.5), ..Counter::default() }),
+        ..Metric::default()
+    });
+    let span = |offset, length| BucketSpan { offset: Some(offset), length: Some(length) };
+    let native = Histogram {
+        sample_count: Some(9),
+        sample_sum: Some(3.5),
+        schema: Some(3),
+        zero_threshold: Some(0.001),
+        zero_count: Some(2),
+        positive_span: vec![span(0, 2), span(3, 1)],
+        positive_delta: vec![1, 1, -1],
+        negative_span: vec![span(-2, 1)],
+        negative_delta: vec![3],
+        bucket: vec![Bucket { cumulative_count: Some(4), upper_bound: Some(1.0), ..Bucket::default() }],
+        ..Histogram::default()
+    };
+    let summary = Summary {
+        sample_count: Some(4),
+        sample_sum: Some(1.5),
+        quantile: vec![Quantile { quantile: Some(0.5), value: Some(0.25) }],
+        ..Summary::default()
+    };
+    let gauge = Gauge { value: Some(-1.5) };
+    let timed = Metric { gauge: Some(gauge), timestamp_ms: Some(1_789_999_999_000), ..Metric::default() };
+    let families = [
+        family("counts_total", MetricType::Counter, counters.collect()),
+        family(
+            "wait_seconds",
+            MetricType::Histogram,
+            vec![Metric { histogram: Some(native), ..Metric::default() }],
+        ),
+        family(
+            "size_bytes",
+            MetricType::Summary,
+            vec![Metric { summary: Some(summary), ..Metric::default() }],
+        ),
+        family("level", MetricType::Gauge, vec![timed]),
+    ];
+    families.iter().flat_map(Message::encode_length_delimited_to_vec).collect()
+}
+
+/// What a page gives, or that it is refused.
+fn read(target: &mut Target, page: &[u8], format: Format) -> Option<Vec<Said>> {
+    let outcome = match target.read(page, format) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            assert!(!error.reason.is_empty());
+            return None;
+        }
+    };
+    let said = target.said();
+    let batch = target.batch();
+    let shape = batch.shape();
+    assert_eq!(
+        (shape.floats().len(), shape.histograms().len()),
+        (batch.values.len(), batch.histograms().len())
+    );
+    assert!(batch.times.is_empty() || batch.times.len() == batch.values.len());
+    assert_eq!(outcome.kept - outcome.duplicates - outcome.out_of_order, said.len());
+    Some(said)
+}
+
+/// Rules under which a page says the same each time: times that come again would be left out.
+fn timeless() -> PageRules {
+    PageRules { honor_timestamps: false, ..rules() }
+}
+
+#[test]
+fn fixtures_are_read_as_the_formats_say() {
+    for page in pages() {
+        let expected = plain_page::parse(&page.bytes, page.format);
+        let mut target = Target::new(timeless());
+        for round in 0..3 {
+            let said = read(&mut target, &page.bytes, page.format).unwrap_or_else(|| {
+                panic!("{}: {}", page.name, target.read(&page.bytes, page.format).unwrap_err())
+            });
+            assert!(said.len() > 2, "{}", page.name);
+            if let Some(expected) = &expected {
+                let expected = expected.as_ref().unwrap_or_else(|why| panic!("{}: {why}", page.name));
+                assert_eq!(said, plain_page::first_of_each(expected), "{} in round {round}", page.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn own_times_come_once_each() {
+    let page = std::fs::read(folder().join("times.prom")).expect("a fixture");
+    let expected = plain_page::parse(&page, Format::Text).expect("text").expect("a sound page");
+    let mut target = Target::new(rules());
+    let said = read(&mut target, &page, Format::Text).expect("a sound page");
+    let taken: Vec<Said> = expected.into_iter().filter(|said| said.labels[0].1 != "ahead").collect();
+    assert_eq!(said, taken);
+    let again = read(&mut target, &page, Format::Text).expect("a sound page");
+    assert_eq!(again.len(), 1, "only the one without a time");
+}
+
+#[test]
+fn bent_pages_are_read_alike_hot_and_cold_and_plainly() {
+    let number = |name: &str, default| match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a number")),
+        Err(_) => default,
+    };
+    let pages = pages();
+    let others: Vec<Vec<u8>> = pages.iter().map(|page| page.bytes.clone()).collect();
+    let mut hot: Vec<Target> = pages.iter().map(|_| Target::new(timeless())).collect();
+    let limit = Duration::from_secs(number("COLLECTOR_FUZZ_SECONDS", SECONDS));
+    let start = Instant::now();
+    let (mut seed, mut taken, mut refused) = (number("COLLECTOR_FUZZ_SEED", 1), 0u64, 0u64);
+    while start.elapsed() < limit {
+        let mut random = Random::new(seed);
+        let at = random.below(pages.len());
+        let page = &pages[at];
+        if random.once_in(3) {
+            assert!(read(&mut hot[at], &page.bytes, page.format).is_some(), "seed {seed}: the page itself");
+        }
+        let mut bent = page.bytes.clone();
+        for _ in 0..=random.below(2) {
+            bent = mutate(&bent, &others, &mut random);
+        }
+        bent.truncate(64 << 10);
+        let cold = read(&mut Target::new(timeless()), &bent, page.format);
+        let warm = read(&mut hot[at], &bent, page.format);
+        assert!(warm == cold, "seed {seed}, {}: {warm:?}\ncold: {cold:?}", page.name);
+        if let Some(plain) = plain_page::parse(&bent, page.format) {
+            let plain = plain.ok().map(|said| plain_page::first_of_each(&said));
+            assert!(plain == cold, "seed {seed}, {}: {cold:?}\nplain: {plain:?}", page.name);
+        }
+        taken += u64::from(cold.is_some());
+        refused += u64::from(cold.is_none());
+        seed += 1;
+    }
+    eprintln!("{taken} bent pages taken, {refused} refused");
+    assert!(taken > 10 && refused > 10);
+}
+
+#[test]
+fn pages_that_change_are_read_alike_hot_and_cold() {
+    let mut made = Made::new(300);
+    let mut random = Random::new(3);
+    let mut hot = Target::new(rules());
+    let mut page = String::new();
+    for round in 0..60 {
+        match random.below(4) {
+            0 => made.insert(),
+            1 => made.replace(1 + random.below(60)),
+            _ => {}
+        }
+        made.write(&mut page);
+        let cold = read(&mut Target::new(rules()), page.as_bytes(), Format::Text);
+        assert!(read(&mut hot, page.as_bytes(), Format::Text) == cold, "round {round}");
+        assert_eq!(plain_page::parse(page.as_bytes(), Format::Text).and_then(Result::ok), cold);
+    }
+}
