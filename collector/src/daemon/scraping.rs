@@ -41,7 +41,7 @@ impl Scraping {
             0 => cores.min(SCRAPE_THREADS),
             threads => threads,
         };
-        let (discovery, updates) = Discovery::new(options.shard);
+        let (discovery, updates) = Discovery::new(options.shard, counters.discovery.clone());
         let engine = Engine::new(threads, ring.clone(), table.clone(), counters.clone());
         Scraping { engine, discovery, updates, configs: Vec::new() }
     }

@@ -126,7 +126,8 @@ async fn jobs_and_files_come_and_go() {
         file.display()
     );
     let fixed = "scrape_configs:\n  - job_name: fixed\n    static_configs: [{targets: ['s:1']}]\n";
-    let (mut discovery, mut updates) = Discovery::with_settle(None, SOON);
+    let stats = Arc::new(DiscoveryStats::default());
+    let (mut discovery, mut updates) = Discovery::with_settle(None, stats.clone(), SOON);
     discovery.apply(&configs(&format!("{fixed}{found}"))).unwrap();
     assert_eq!(next(&mut updates).await, ("fixed".into(), vec!["http://s:1/metrics".into()]));
     until(&mut updates, &["a:1"]).await;
@@ -141,7 +142,7 @@ async fn jobs_and_files_come_and_go() {
         stats.iter().map(|job| (job.job.as_str(), job.discovered)).collect::<Vec<_>>(),
         [("fixed", 1), ("found", 2)]
     );
-    assert!(stats[1].providers[0].failures.load(std::sync::atomic::Ordering::Relaxed) > 0);
+    assert!(jobs[1].providers[0].failures.get() > 0);
     // A reload that changes a job's rules keeps its provider, and so its targets.
     let changed = format!("{fixed}{found}    relabel_configs: [{{target_label: x, replacement: y}}]\n");
     discovery.apply(&configs(&changed)).unwrap();
@@ -163,11 +164,12 @@ async fn targets_by_http() {
         "scrape_configs: [{{job_name: j, http_sd_configs: [{{url: 'http://{}/t', refresh_interval: 100ms, bearer_token: t}}]}}]",
         server.address
     );
-    let (mut discovery, mut updates) = Discovery::with_settle(None, SOON);
+    let stats = Arc::new(DiscoveryStats::default());
+    let (mut discovery, mut updates) = Discovery::with_settle(None, stats.clone(), SOON);
     discovery.apply(&configs(&text)).unwrap();
     until(&mut updates, &["a:1"]).await;
     until(&mut updates, &[]).await;
-    assert_eq!(discovery.stats()[0].providers[0].failures.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(stats.jobs()[0].providers[0].failures.get(), 1);
     assert!(
         server.requests()[0].to_lowercase().contains("authorization: bearer t"),
         "{:?}",
@@ -199,7 +201,8 @@ async fn services_of_consul() {
         "{{server: '{}', token: s3, tags: [a], refresh_interval: 100ms, datacenter: dc1}}",
         server.address
     );
-    let (mut discovery, mut updates) = Discovery::with_settle(None, SOON);
+    let stats = Arc::new(DiscoveryStats::default());
+    let (mut discovery, mut updates) = Discovery::with_settle(None, stats.clone(), SOON);
     let rules = "relabel_configs: [{action: labelmap, regex: __meta_consul_(.+)}]";
     discovery
         .apply(&configs(&format!("scrape_configs: [{{job_name: j, consul_sd_configs: [{sd}], {rules}}}]")))
@@ -270,7 +273,8 @@ async fn pods_of_kubernetes() {
         "{{role: pod, api_server: 'http://{}', bearer_token: t, namespaces: {{names: [n]}}, selectors: [{{role: pod, label: app=x}}]}}",
         server.address
     );
-    let (mut discovery, mut updates) = Discovery::with_settle(None, SOON);
+    let stats = Arc::new(DiscoveryStats::default());
+    let (mut discovery, mut updates) = Discovery::with_settle(None, stats.clone(), SOON);
     discovery
         .apply(&configs(&format!("scrape_configs: [{{job_name: j, kubernetes_sd_configs: [{sd}]}}]")))
         .unwrap();

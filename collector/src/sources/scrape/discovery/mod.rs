@@ -28,8 +28,7 @@ use self::provider::Provider;
 use super::shard::Shard;
 use super::target::{self, TargetGroup, Targets};
 use crate::config::ScrapeConfig;
-
-pub use provider::ProviderStats;
+use crate::self_metrics::{DiscoveryStats, JobStats};
 
 /// Between two updates of a job.
 pub const SETTLE: Duration = Duration::from_secs(5);
@@ -46,25 +45,18 @@ pub struct Update {
     pub targets: Targets,
 }
 
-/// What discovery has to tell of itself.
-#[derive(Clone, Debug)]
-pub struct JobStats {
-    pub job: String,
-    /// Targets before relabelling.
-    pub discovered: u64,
-    pub providers: Vec<Arc<ProviderStats>>,
-}
-
 /// Every job that looks for targets, and its providers.
 pub struct Discovery {
     jobs: HashMap<String, Job>,
     shard: Option<Shard>,
     settle: Duration,
     updates: mpsc::Sender<Update>,
+    stats: Arc<DiscoveryStats>,
 }
 
 struct Job {
     config: ScrapeConfig,
+    stats: Arc<JobStats>,
     providers: Vec<Arc<Provider>>,
     task: JoinHandle<()>,
 }
@@ -77,14 +69,18 @@ impl Drop for Job {
 
 impl Discovery {
     /// Updates come from the receiver.
-    pub fn new(shard: Option<Shard>) -> (Self, mpsc::Receiver<Update>) {
-        Self::with_settle(shard, SETTLE)
+    pub fn new(shard: Option<Shard>, stats: Arc<DiscoveryStats>) -> (Self, mpsc::Receiver<Update>) {
+        Self::with_settle(shard, stats, SETTLE)
     }
 
     /// As [`Discovery::new`], with another time between updates.
-    pub fn with_settle(shard: Option<Shard>, settle: Duration) -> (Self, mpsc::Receiver<Update>) {
+    pub fn with_settle(
+        shard: Option<Shard>,
+        stats: Arc<DiscoveryStats>,
+        settle: Duration,
+    ) -> (Self, mpsc::Receiver<Update>) {
         let (updates, receiver) = mpsc::channel(UPDATES);
-        (Discovery { jobs: HashMap::new(), shard, settle, updates }, receiver)
+        (Discovery { jobs: HashMap::new(), shard, settle, updates, stats }, receiver)
     }
 
     /// Makes the jobs those of `configs`. What is unchanged goes on undisturbed. Must be called within the
@@ -104,7 +100,7 @@ impl Discovery {
                 let provider = match known {
                     Some(known) => known,
                     None => {
-                        let fresh = Provider::start(wanted.clone())
+                        let fresh = Provider::start(wanted.clone(), &self.stats)
                             .map_err(|why| format!("scrape_configs {:?}: {why}", config.job_name))?;
                         pool.push(fresh.clone());
                         fresh
@@ -123,10 +119,19 @@ impl Discovery {
             };
             self.jobs.insert(config.job_name.clone(), job);
         }
+        let mut stats: Vec<_> = self.jobs.values().map(|job| job.stats.clone()).collect();
+        stats.sort_by(|a, b| a.job.cmp(&b.job));
+        self.stats.set_jobs(stats);
         Ok(())
     }
 
     fn start(&self, config: &ScrapeConfig, providers: Vec<Arc<Provider>>, again: bool) -> Job {
+        let stats = Arc::new(JobStats {
+            job: config.job_name.clone(),
+            fixed: config.static_configs.iter().map(|group| group.targets.len() as u64).sum(),
+            providers: providers.iter().map(|provider| provider.stats.clone()).collect(),
+            ..JobStats::default()
+        });
         let task = JobTask {
             config: config.clone(),
             fixed: fixed_groups(config),
@@ -134,27 +139,10 @@ impl Discovery {
             shard: self.shard,
             settle: self.settle,
             updates: self.updates.clone(),
+            all: self.stats.clone(),
+            stats: stats.clone(),
         };
-        Job { config: config.clone(), providers, task: tokio::spawn(task.run(again)) }
-    }
-
-    /// For `prometheus_sd_*`, by the names of the jobs.
-    pub fn stats(&self) -> Vec<JobStats> {
-        let mut all: Vec<JobStats> = self
-            .jobs
-            .values()
-            .map(|job| {
-                let fixed: usize = job.config.static_configs.iter().map(|group| group.targets.len()).sum();
-                let found: usize = job.providers.iter().map(|provider| provider.groups.targets()).sum();
-                JobStats {
-                    job: job.config.job_name.clone(),
-                    discovered: (fixed + found) as u64,
-                    providers: job.providers.iter().map(|provider| provider.stats.clone()).collect(),
-                }
-            })
-            .collect();
-        all.sort_by(|a, b| a.job.cmp(&b.job));
-        all
+        Job { config: config.clone(), stats, providers, task: tokio::spawn(task.run(again)) }
     }
 }
 
@@ -178,6 +166,8 @@ struct JobTask {
     shard: Option<Shard>,
     settle: Duration,
     updates: mpsc::Sender<Update>,
+    all: Arc<DiscoveryStats>,
+    stats: Arc<JobStats>,
 }
 
 impl JobTask {
@@ -207,6 +197,8 @@ impl JobTask {
                 log::warn!(scrape_pool = job, targets = targets.faults.len(), err = first.as_str();
                     "targets that can't be scraped");
             }
+            self.stats.elsewhere.set(targets.elsewhere as u64);
+            self.all.updates.add(1);
             if self.updates.send(Update { job: job.to_owned(), targets }).await.is_err() {
                 return;
             }

@@ -1,7 +1,6 @@
 //! A provider at work: the groups that it knows, and what it counts.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -9,20 +8,11 @@ use tokio::task::JoinHandle;
 
 use super::{consul, dns, docker, file, http, kubernetes, prom_scraper};
 use crate::config::ProviderConfig;
+use crate::self_metrics::{DiscoveryStats, ProviderStats};
 use crate::sources::scrape::target::TargetGroup;
 
 /// Targets of one provider; what goes beyond is left out, said in the log.
 const MAX_TARGETS: usize = 1_000_000;
-
-/// What a provider counts, for `prometheus_sd_*`.
-#[derive(Debug)]
-pub struct ProviderStats {
-    /// `file`, `http`, `dns`, ...
-    pub mechanism: &'static str,
-    pub refreshes: AtomicU64,
-    pub failures: AtomicU64,
-    pub updates: AtomicU64,
-}
 
 /// A provider that runs until it is dropped.
 pub(super) struct Provider {
@@ -41,15 +31,10 @@ impl Drop for Provider {
 impl Provider {
     /// # Errors
     /// What is wrong with its settings.
-    pub fn start(config: ProviderConfig) -> Result<Arc<Self>, String> {
-        let stats = Arc::new(ProviderStats {
-            mechanism: mechanism(&config),
-            refreshes: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            updates: AtomicU64::new(0),
-        });
+    pub fn start(config: ProviderConfig, all: &Arc<DiscoveryStats>) -> Result<Arc<Self>, String> {
+        let stats = Arc::new(ProviderStats { mechanism: mechanism(&config), ..ProviderStats::default() });
         let groups = Groups(Arc::new(Shared { known: Mutex::default(), version: watch::channel(0).0 }));
-        let out = Updates { groups: groups.clone(), stats: stats.clone() };
+        let out = Updates { groups: groups.clone(), stats: stats.clone(), all: all.clone() };
         let task = match &config {
             ProviderConfig::File(config) => tokio::spawn(file::run(config.clone(), out)),
             ProviderConfig::Http(config) => tokio::spawn(http::Http::new(config)?.run(out)),
@@ -96,7 +81,7 @@ impl Groups {
         self.lock().values().cloned().collect()
     }
 
-    pub fn targets(&self) -> usize {
+    fn targets(&self) -> usize {
         self.lock().values().map(|group| group.targets.len()).sum()
     }
 
@@ -110,6 +95,7 @@ impl Groups {
 pub(super) struct Updates {
     groups: Groups,
     stats: Arc<ProviderStats>,
+    all: Arc<DiscoveryStats>,
 }
 
 impl Updates {
@@ -152,9 +138,10 @@ impl Updates {
 
     /// A provider that has looked once.
     fn answered(&self, changed: bool) {
-        self.stats.refreshes.fetch_add(1, Ordering::Relaxed);
+        self.stats.refreshes.add(1);
         if changed {
-            self.stats.updates.fetch_add(1, Ordering::Relaxed);
+            self.all.received.add(1);
+            self.stats.targets.set(self.groups.targets() as u64);
         }
         self.groups.0.version.send_if_modified(|version| {
             let tell = changed || *version == 0;
@@ -165,7 +152,7 @@ impl Updates {
 
     /// Nothing could be learned; what is known stays.
     pub fn failed(&self, name: &str, why: &str) {
-        self.stats.failures.fetch_add(1, Ordering::Relaxed);
+        self.stats.failures.add(1);
         log::warn!(mechanism = self.stats.mechanism, name = name, err = why;
             "discovery failed; the targets last found stay");
         self.groups.0.version.send_if_modified(|version| {
