@@ -137,9 +137,9 @@ async fn jobs_and_files_come_and_go() {
     list("\"c:1");
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(updates.try_recv().is_err());
-    let stats = discovery.stats();
+    let jobs = stats.jobs();
     assert_eq!(
-        stats.iter().map(|job| (job.job.as_str(), job.discovered)).collect::<Vec<_>>(),
+        jobs.iter().map(|job| (job.job.as_str(), job.discovered())).collect::<Vec<_>>(),
         [("fixed", 1), ("found", 2)]
     );
     assert!(jobs[1].providers[0].failures.get() > 0);

@@ -114,7 +114,7 @@ impl Discovery {
         for (config, providers) in next {
             let known = before.remove(&config.job_name);
             let job = match known {
-                Some(known) if known.config == *config && !known.task.is_finished() => known,
+                Some(known) if known.config == *config => known,
                 known => self.start(config, providers, known.is_some()),
             };
             self.jobs.insert(config.job_name.clone(), job);
