@@ -15,6 +15,7 @@ use crate::config::parse_duration;
 use crate::logging::LogFormat;
 use crate::sources::ebpf::{CgroupChoice, EbpfOptions, Method};
 use crate::sources::host::{COLLECTORS, Flag, FlagDefault, FlagValues, Paths, parse_go_duration};
+use crate::sources::scrape::shard::Shard;
 
 /// Arguments after `@file` expansion; more are refused.
 const MAX_ARGUMENTS: usize = 10_000;
@@ -72,6 +73,16 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
         "web.max-requests",
         FlagDefault::Int(crate::limits::MAX_REQUESTS as i64),
         "Scrapes answered at the same time at the most. Use 0 for no limit.",
+    ),
+    Flag::new(
+        "shard",
+        FlagDefault::Text(""),
+        "Scrape only a part of the targets: i/n with i from 0, or auto/n for the number at the end of the host's name.",
+    ),
+    Flag::new(
+        "shard.replication-factor",
+        FlagDefault::Int(1),
+        "How many of the n collectors scrape each target.",
     ),
     Flag::new(
         "collector.disable-defaults",
@@ -152,6 +163,7 @@ pub struct Options {
     pub deadline: Duration,
     pub open_metrics: bool,
     pub ebpf: EbpfOptions,
+    pub shard: Option<Shard>,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
     /// What to warn of, once there is a log.
@@ -374,6 +386,7 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
         telemetry_path,
         exporter_metrics: !values.switch("web.disable-exporter-metrics"),
         ebpf: resolve_ebpf(&values, log_level)?,
+        shard: resolve_shard(&values)?,
         max_requests: usize::try_from(at_least_0("web.max-requests")?).unwrap_or(usize::MAX),
         open_metrics: values.switch("web.enable-openmetrics"),
         deadline: values.duration("collector.deadline")?,
@@ -382,6 +395,16 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
         warnings,
         flags: values,
     })
+}
+
+fn resolve_shard(values: &FlagValues) -> Result<Option<Shard>, String> {
+    let text = values.text("shard");
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let replicas = u32::try_from(values.int("shard.replication-factor")?).unwrap_or(0);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Shard::parse(text, replicas, host.trim()).map(Some)
 }
 
 fn resolve_ebpf(values: &FlagValues, log_level: LevelFilter) -> Result<EbpfOptions, String> {

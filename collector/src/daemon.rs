@@ -180,6 +180,7 @@ impl<'a> Daemon<'a> {
                     // The fault is in the log and in the metrics; nobody waits for an answer.
                     let _ = self.reload().await;
                 }
+                Some(update) = self.scraping.updates.recv() => self.scraping.update(update),
                 Some(reply) = self.reloads.recv() => {
                     let result = self.reload().await;
                     let _ = reply.send(result);
@@ -204,9 +205,9 @@ impl<'a> Daemon<'a> {
 
     /// Makes endpoints and jobs those of `config`. A job that is wrong is found before anything is changed.
     async fn apply(&mut self, config: &Config) -> Result<(), String> {
-        let jobs = self.scraping.prepare(config)?;
+        let prepared = self.scraping.prepare(config)?;
         self.endpoints.apply(config).await?;
-        self.scraping.apply(config, jobs)
+        self.scraping.apply(prepared)
     }
 
     /// Reads the configuration again. A bad one changes nothing.

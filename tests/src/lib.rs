@@ -16,4 +16,5 @@ pub mod random;
 pub mod receiver;
 pub mod scraped;
 pub mod skip;
+pub mod target;
 pub mod wire;

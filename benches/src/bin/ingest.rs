@@ -12,6 +12,9 @@ use collector_benches::ingest::sink::Sink;
 
 const USAGE: &str = "ingest COLLECTOR [--loads=NAME,..] [--peers=NAME,..] [--seconds=N] [--rounds=N]";
 
+/// Connections, caches and plans are made before anything is measured.
+const WARM_UP: Duration = Duration::from_secs(15);
+
 /// Figures of one run, in the order of [`COLUMNS`].
 type Figures = Vec<f64>;
 
@@ -165,8 +168,7 @@ fn one(arguments: &[String]) -> anyhow::Result<()> {
     let (exposer, sink) = (Exposer::start(load)?, Sink::start()?);
     let url = format!("http://127.0.0.1:{}/api/v1/write", sink.port);
     let mut running = peer.start(Path::new(program), load, exposer.port, &url)?;
-    // Each target is scraped within its first interval; then connections, caches and plans are made.
-    std::thread::sleep((3 * load.interval).max(Duration::from_secs(6)));
+    std::thread::sleep((3 * load.interval).max(WARM_UP));
     let (before, cpu, own) = (sink.counts(), running.cpu(), peer::own_cpu());
     sink.forget_ages();
     std::thread::sleep(Duration::from_secs(seconds));

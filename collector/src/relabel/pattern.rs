@@ -8,7 +8,7 @@ mod syntax;
 use regex::{Captures, Regex, RegexBuilder};
 
 /// Bytes that a compiled expression may take; a list of tens of thousands of words fits.
-const MAX_COMPILED: usize = 64 << 20;
+const MAX_COMPILED: usize = 16 << 20;
 
 /// A regular expression anchored at both ends, in which `.` matches line ends too.
 #[derive(Clone, Debug)]

@@ -3,10 +3,12 @@
 //! `process_*` come from procfs (proc_pid_stat(5)), `promhttp_*` from the server, and
 //! `prometheus_remote_storage_*` are named as Prometheus names them, so that its mixin's alerts work.
 
+mod discovery;
 mod endpoint;
 mod process;
 mod scrape;
 
+pub use discovery::{DiscoveryStats, JobStats, ProviderStats};
 pub use endpoint::{DropReason, EndpointStats};
 pub use scrape::{PoolStats, ScrapeStats};
 
@@ -121,7 +123,13 @@ pub static FAMILIES: &[&Family] = &[
 
 /// Every family of this room.
 pub fn families() -> impl Iterator<Item = &'static Family> {
-    FAMILIES.iter().chain(process::FAMILIES).chain(endpoint::FAMILIES).chain(scrape::FAMILIES).copied()
+    FAMILIES
+        .iter()
+        .chain(process::FAMILIES)
+        .chain(endpoint::FAMILIES)
+        .chain(scrape::FAMILIES)
+        .chain(discovery::FAMILIES)
+        .copied()
 }
 
 /// A counter or gauge of whole numbers that any thread may change.
@@ -182,6 +190,7 @@ pub struct Counters {
     /// 1 while there is a batch log.
     pub log_open: Cell,
     pub scrape: ScrapeStats,
+    pub discovery: Arc<DiscoveryStats>,
     endpoints: Mutex<Vec<Arc<EndpointStats>>>,
 }
 
@@ -269,6 +278,7 @@ impl SelfReader {
             out.put(&RING_SAMPLES, &[], samples as f64);
         }
         counters.scrape.put(out);
+        counters.discovery.put(out);
         if counters.log_open.get() == 1 {
             put_log(counters, out);
         }

@@ -187,9 +187,14 @@ mod tests {
 
     #[test]
     fn spans_are_written_as_prometheus_writes_them() {
-        for (millis, expected) in
-            [(15_000, "15s"), (90_000, "1m30s"), (500, "500ms"), (3_600_000, "1h"), (0, "0s"), (604_800_000, "1w")]
-        {
+        for (millis, expected) in [
+            (15_000, "15s"),
+            (90_000, "1m30s"),
+            (500, "500ms"),
+            (3_600_000, "1h"),
+            (0, "0s"),
+            (604_800_000, "1w"),
+        ] {
             assert_eq!(span(Duration::from_millis(millis)), expected);
         }
     }

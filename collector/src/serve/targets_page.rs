@@ -47,8 +47,12 @@ fn write_pool(pool: &PoolView, page: &mut String) {
     let job = escape(&pool.job.config.job_name);
     let up = pool.active.iter().filter(|entry| entry.status().health == Health::Up).count();
     let all = pool.active.len();
-    write!(page, "<h2>{job} ({up} of {all} up)</h2>\n<table><tr><th>URL<th>State<th>Labels<th>Last scrape\
-        <th>Took<th>Samples<th>Bytes<th>Every<th>Error</tr>\n").expect("a string takes all");
+    write!(
+        page,
+        "<h2>{job} ({up} of {all} up)</h2>\n<table><tr><th>URL<th>State<th>Labels<th>Last scrape\
+        <th>Took<th>Samples<th>Bytes<th>Every<th>Error</tr>\n"
+    )
+    .expect("a string takes all");
     let mut entries: Vec<_> = pool.active.iter().collect();
     entries.sort_by_key(|entry| entry.status().health == Health::Up);
     entries.iter().take(MAX_SHOWN).for_each(|entry| write_target(entry, page));

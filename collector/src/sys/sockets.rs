@@ -1,8 +1,8 @@
-//! Listening sockets that the standard library does not make: vsock(7), and those that systemd hands over
-//! (sd_listen_fds(3)).
+//! What the standard library does not do with sockets: listening on vsock(7), on those that systemd hands over
+//! (sd_listen_fds(3)), and waiting for more than a byte.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use tokio::io::unix::AsyncFd;
 
@@ -140,6 +140,26 @@ fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: a fresh descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(socket) })
+}
+
+/// Lets a reader sleep until so many bytes have come, or the stream has ended (socket(7), `SO_RCVLOWAT`). The kernel
+/// bounds it by the socket's buffer.
+///
+/// # Errors
+/// As setsockopt(2) has them.
+pub fn set_low_water(socket: &impl AsFd, bytes: usize) -> io::Result<()> {
+    let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the descriptor is borrowed for the call, and the value lives during it, with its size given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -4,4 +4,5 @@
 pub mod discovery;
 pub mod engine;
 pub mod page;
+pub mod shard;
 pub mod target;

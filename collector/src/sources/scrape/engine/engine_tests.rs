@@ -41,6 +41,7 @@ fn target(address: &str, hash: u64) -> Target {
         url: format!("http://{address}/metrics"),
         interval: INTERVAL,
         timeout: INTERVAL,
+        http: None,
         hash,
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 
+use super::Engine;
 use super::content;
 use super::state::{Entry, Job};
-use super::Engine;
 use crate::relabel::{self, Labels, RuleSpec};
 
 /// Bytes of a page that are shown.
@@ -67,7 +67,7 @@ impl Entry {
         let accept = content::accept(&config.protocols, config.escaping);
         headers.insert(header::ACCEPT, HeaderValue::from_str(&accept).map_err(|error| error.to_string())?);
         let url = &self.target.url;
-        let answer = self.job.client.get(url, headers, MAX_SHOWN, self.target.timeout).await?;
+        let answer = self.client()?.get(url, headers, MAX_SHOWN, self.target.timeout).await?;
         if answer.status != 200 {
             return Err(format!("server returned HTTP status {}", answer.status));
         }

@@ -13,8 +13,9 @@ use super::body::{Buffer, MAX_BODY};
 use super::content::{self, Encoding, UnpackError};
 use super::fault::Fault;
 use super::http::{Broken, Connection};
+use super::state::Entry;
 use crate::client::{self, Client, USER_AGENT, describe, static_headers};
-use crate::config::{ScrapeConfig, Secret};
+use crate::config::{HttpSettings, ScrapeConfig, Secret};
 use crate::sources::scrape::page::Format;
 
 /// A page as it came.
@@ -33,6 +34,8 @@ impl Fetched {
 /// Fetches the pages of one target.
 pub(super) struct Fetcher {
     config: Arc<ScrapeConfig>,
+    /// Where the target is not asked as its job says.
+    own_http: Option<Arc<HttpSettings>>,
     client: Arc<Client>,
     uri: Uri,
     timeout: Duration,
@@ -44,20 +47,23 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     /// # Errors
-    /// What is wrong with the URL.
-    pub(super) fn new(
-        config: Arc<ScrapeConfig>,
-        client: Arc<Client>,
-        url: &str,
-        timeout: Duration,
-    ) -> Result<Self, String> {
-        let uri: Uri = url.parse().map_err(|error| format!("{url:?}: {error}"))?;
+    /// What is wrong with the URL, or with the target's own settings.
+    pub(super) fn new(entry: &Entry) -> Result<Self, String> {
+        let (config, target) = (entry.job.config.clone(), &entry.target);
+        let uri: Uri = target.url.parse().map_err(|error| format!("{:?}: {error}", target.url))?;
         if uri.host().is_none() {
-            return Err(format!("{url:?} names no host"));
+            return Err(format!("{:?} names no host", target.url));
         }
-        let is_plain =
-            uri.scheme_str() == Some("http") && config.http.oauth2.is_none() && !client.is_proxied(&uri);
-        Ok(Fetcher { config, client, uri, timeout, is_plain, connection: None, request: Vec::new() })
+        let client = entry.client()?;
+        let own_http = target.http.clone();
+        let http = own_http.as_deref().unwrap_or(&config.http);
+        let is_plain = uri.scheme_str() == Some("http") && http.oauth2.is_none() && !client.is_proxied(&uri);
+        let (connection, request) = (None, Vec::new());
+        Ok(Fetcher { own_http, client, uri, timeout: target.timeout, is_plain, connection, request, config })
+    }
+
+    fn http(&self) -> &HttpSettings {
+        self.own_http.as_deref().unwrap_or(&self.config.http)
     }
 
     fn limit(&self) -> usize {
@@ -98,7 +104,7 @@ impl Fetcher {
             };
             self.connection = connection;
             let head = answer.head;
-            if self.config.http.follow_redirects && head.location && (300..400).contains(&head.status) {
+            if self.http().follow_redirects && head.location && (300..400).contains(&head.status) {
                 return Err(Fault::Redirected);
             }
             if head.status != 200 {
@@ -186,7 +192,7 @@ impl Fetcher {
         let authority = self.uri.authority().map_or("", |authority| authority.as_str());
         let host = authority.rsplit('@').next().unwrap_or_default();
         let mut text = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n");
-        let given = static_headers(&self.config.http)?;
+        let given = static_headers(self.http())?;
         let is_given = |name: &str| given.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
         for (name, value) in self.own_headers(is_loopback) {
             if !is_given(name) {
@@ -202,8 +208,8 @@ impl Fetcher {
 
     fn has_secret_files(&self) -> bool {
         let is_file = |secret: &Secret| matches!(secret, Secret::File(_));
-        self.config.http.headers.iter().any(|(_, values)| values.iter().any(is_file))
-            || client::secrets_of(&self.config.http).any(is_file)
+        self.http().headers.iter().any(|(_, values)| values.iter().any(is_file))
+            || client::secrets_of(self.http()).any(is_file)
     }
 }
 

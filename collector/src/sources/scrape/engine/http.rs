@@ -1,7 +1,7 @@
 //! The short way to a page: HTTP/1.1 without TLS over a connection that is kept.
 //!
-//! Cost of a scrape: one write, and as many reads as the kernel has portions; nothing is allocated once the buffers have
-//! grown. It refuses what it was not asked for: interim answers without end, heads without end, bodies beyond the limit.
+//! Cost of a scrape: one write, a read for the head and one for what is missing of the body; nothing is allocated once
+//! the buffers have grown. It refuses what it was not asked for: interim answers without end, heads without end, bodies beyond the limit.
 
 use std::io;
 use std::ops::Range;
@@ -12,12 +12,15 @@ use tokio::net::TcpStream;
 use super::body::Buffer;
 use super::fault::Fault;
 use crate::client::describe;
+use crate::sys::sockets::set_low_water;
 
 /// Bytes of a response head.
 const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 96;
 /// Answers of the kind 1xx before the real one.
 const MAX_INTERIM: usize = 8;
+/// While more than this is missing, the kernel is asked to wake us once for all of it.
+const MIN_LOW_WATER: usize = 8 << 10;
 /// Room for a read while it is not known how much comes.
 const READ: usize = 32 << 10;
 
@@ -168,11 +171,19 @@ impl Connection {
                     return Err(Fault::BodyTooLong(limit));
                 }
                 let end = begin + length;
+                let waits = buffer.bytes.len() + MIN_LOW_WATER < end;
                 while buffer.bytes.len() < end {
                     let missing = end - buffer.bytes.len();
+                    if waits {
+                        // To be woken for each portion costs more than to read it. Without it all works as well.
+                        let _ = set_low_water(&self.stream, missing);
+                    }
                     if self.read(missing, buffer).await? == 0 {
                         return Err(Fault::other("the target closed the connection within the body"));
                     }
+                }
+                if waits {
+                    let _ = set_low_water(&self.stream, 1);
                 }
                 Ok((begin..end, end))
             }

@@ -63,7 +63,7 @@ impl Scraper {
         let target = &entry.target;
         let reader = new_reader(&entry, &around);
         let schedule = Schedule::new(target.interval, target.hash, clock::now_ms());
-        Scraper { fetcher: new_fetcher(&entry), reader, schedule, entry, around }
+        Scraper { fetcher: Fetcher::new(&entry), reader, schedule, entry, around }
     }
 
     /// Scrapes until it is told to end.
@@ -96,7 +96,7 @@ impl Scraper {
         }
         self.reader.set_timeout(new.target.timeout);
         *new.lock() = old.status();
-        self.fetcher = new_fetcher(&entry);
+        self.fetcher = Fetcher::new(&entry);
         self.entry = entry;
     }
 
@@ -188,11 +188,6 @@ fn count(stats: &ScrapeStats, error: &PageError) {
     if error.fault == page::Fault::SampleLimit {
         stats.sample_limit.add(1);
     }
-}
-
-fn new_fetcher(entry: &Entry) -> Result<Fetcher, String> {
-    let (job, target) = (&entry.job, &entry.target);
-    Fetcher::new(job.config.clone(), job.client.clone(), &target.url, target.timeout)
 }
 
 fn new_reader(entry: &Entry, around: &Surroundings) -> PageReader {

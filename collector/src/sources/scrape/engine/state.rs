@@ -67,6 +67,17 @@ impl Entry {
         Arc::new(Entry { id, job, target, status: Mutex::default() })
     }
 
+    /// By which the target is asked: of its job, unless it has settings of its own.
+    ///
+    /// # Errors
+    /// What is wrong with those.
+    pub(super) fn client(&self) -> Result<Arc<Client>, String> {
+        match &self.target.http {
+            Some(http) => Client::new(http).map(Arc::new),
+            None => Ok(self.job.client.clone()),
+        }
+    }
+
     pub fn status(&self) -> Status {
         self.lock().clone()
     }
