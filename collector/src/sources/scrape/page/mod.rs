@@ -7,6 +7,7 @@
 
 mod draft;
 mod error;
+mod families;
 mod labels;
 mod layout;
 mod line;
@@ -85,7 +86,7 @@ pub struct PageReader {
     refused: Report,
     /// The slab of that page.
     spare: Option<Batch>,
-    scratch: messages::Scratch,
+    scratch: families::Scratch,
 }
 
 impl PageReader {
@@ -118,7 +119,7 @@ impl PageReader {
             timeout: Duration::ZERO,
             refused: Report::default(),
             spare: None,
-            scratch: messages::Scratch::default(),
+            scratch: families::Scratch::default(),
         }
     }
 

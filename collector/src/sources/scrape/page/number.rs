@@ -15,9 +15,18 @@ const TENS: [f64; 23] = [
 ];
 /// Up to 10^19 they fit 64 bits.
 const MAX_WIDE: u32 = 19;
+const WHOLE_TENS: [u64; MAX_WIDE as usize + 1] = {
+    let mut tens = [1; MAX_WIDE as usize + 1];
+    let mut power = 1;
+    while power < tens.len() {
+        tens[power] = tens[power - 1] * 10;
+        power += 1;
+    }
+    tens
+};
 
 /// The number at the start of `bytes` and how many bytes it takes: all up to white space or the end.
-#[inline]
+#[inline(always)]
 pub(super) fn parse_value(bytes: &[u8]) -> Option<(f64, usize)> {
     match parse_common(bytes) {
         Some(found) => Some(found),
@@ -26,7 +35,7 @@ pub(super) fn parse_value(bytes: &[u8]) -> Option<(f64, usize)> {
 }
 
 /// Up to 19 digits with a point and an exponent, as nearly all values are; `None` where it is anything else.
-#[inline]
+#[inline(always)]
 fn parse_common(bytes: &[u8]) -> Option<(f64, usize)> {
     let negative = *bytes.first()? == b'-';
     let mut at = usize::from(negative);
@@ -59,12 +68,29 @@ fn parse_common(bytes: &[u8]) -> Option<(f64, usize)> {
     Some((if negative { -value } else { value }, at))
 }
 
-#[inline]
+/// The digits from `at` on, behind those of `number`: eight at a time, and what is left over of them at once too.
+#[inline(always)]
 fn parse_digits(bytes: &[u8], at: &mut usize, mut number: u64) -> u64 {
-    while let Some(eight) = bytes.get(*at..).and_then(<[u8]>::first_chunk::<8>) {
-        let Some(digits) = eight_digits(u64::from_le_bytes(*eight)) else { break };
-        number = number.wrapping_mul(100_000_000).wrapping_add(digits);
-        *at += 8;
+    const SIX: u64 = 0x0606_0606_0606_0606;
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    const HIGH: u64 = 0xf0f0_f0f0_f0f0_f0f0;
+    while let Some(chunk) = bytes.get(*at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*chunk);
+        // Not 0 in the first byte that is no digit; what a carry makes of later ones does not count.
+        let odd = ((word & HIGH) ^ ZEROS) | ((word.wrapping_add(SIX) & HIGH) ^ ZEROS);
+        if odd == 0 {
+            number = number.wrapping_mul(100_000_000).wrapping_add(eight_digits(word));
+            *at += 8;
+            continue;
+        }
+        let count = odd.trailing_zeros() / 8;
+        if count > 0 {
+            // The digits move to the end, zeros come before them.
+            let digits = eight_digits(word << (64 - 8 * count));
+            number = number.wrapping_mul(WHOLE_TENS[count as usize]).wrapping_add(digits);
+            *at += count as usize;
+        }
+        return number;
     }
     while let Some(digit) = bytes.get(*at).map(|byte| byte.wrapping_sub(b'0')).filter(|&digit| digit < 10) {
         number = number.wrapping_mul(10).wrapping_add(digit.into());
@@ -74,18 +100,13 @@ fn parse_digits(bytes: &[u8], at: &mut usize, mut number: u64) -> u64 {
 }
 
 /// Eight digits at once, the first in the lowest byte.
-#[inline]
-fn eight_digits(word: u64) -> Option<u64> {
-    let high = word & 0xf0f0_f0f0_f0f0_f0f0;
-    let over = word.wrapping_add(0x0606_0606_0606_0606) & 0xf0f0_f0f0_f0f0_f0f0;
-    if (high ^ 0x3030_3030_3030_3030) | (over ^ 0x3030_3030_3030_3030) != 0 {
-        return None;
-    }
+#[inline(always)]
+fn eight_digits(word: u64) -> u64 {
     let word = word & 0x0f0f_0f0f_0f0f_0f0f;
     let word = word.wrapping_mul(10).wrapping_add(word >> 8);
     let low = (word & 0x0000_00ff_0000_00ff).wrapping_mul(100 + (1_000_000 << 32));
     let high = ((word >> 16) & 0x0000_00ff_0000_00ff).wrapping_mul(1 + (10_000 << 32));
-    Some(low.wrapping_add(high) >> 32)
+    low.wrapping_add(high) >> 32
 }
 
 #[inline]
@@ -117,7 +138,7 @@ fn scale(mantissa: u64, exponent: i32) -> Option<f64> {
     if power > MAX_WIDE || mantissa == 0 {
         return None;
     }
-    let ten = 10u64.pow(power);
+    let ten = WHOLE_TENS[power as usize];
     #[expect(clippy::cast_precision_loss, reason = "rounds to the nearest, which is what is asked for")]
     if exponent >= 0 {
         return Some((u128::from(mantissa) * u128::from(ten)) as f64);
@@ -137,6 +158,7 @@ fn two_to(exponent: i32) -> f64 {
 
 /// Everything that Prometheus takes for a number.
 #[cold]
+#[inline(never)]
 fn parse_any(bytes: &[u8]) -> Option<(f64, usize)> {
     let length = memchr::memchr3(b'\n', b' ', b'\t', bytes).unwrap_or(bytes.len());
     parse_float(&bytes[..length]).map(|value| (value, length))

@@ -101,9 +101,9 @@ enum Position {
 }
 
 /// One position: comments, a series, its value. A flaw comes with its place.
-fn draft_position<'b>(
+fn draft_position(
     draft: &mut Draft<'_>,
-    body: &'b [u8],
+    body: &[u8],
     at: &mut usize,
     (open, honor): (bool, bool),
     reading: &mut Reading,
@@ -134,7 +134,8 @@ fn draft_position<'b>(
         scanner.at = behind;
     }
     let text = &body[line..scanner.at];
-    let found = match draft.find(text) {
+    let known = if behind > line { draft.take_expected() } else { draft.find(text) };
+    let found = match known {
         Some(found) => found,
         None => {
             if labels.is_empty() {

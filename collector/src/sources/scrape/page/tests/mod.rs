@@ -54,7 +54,7 @@ impl Target {
         let mut got = None;
         let outcome =
             self.reader.read(page, format, Instant::now(), self.time, &mut Batch::default, &mut |batch| {
-                got = Some(batch)
+                got = Some(batch);
             });
         assert_eq!(got.is_some(), outcome.is_ok(), "a refused page gives nothing");
         if let Some(batch) = got {
