@@ -19,6 +19,8 @@ use crate::model::Batch;
 
 /// Requests of more floats than this are not planned as a whole: a plan takes up to 20 us a series to make.
 const MAX_PLANNED_VALUES: usize = 20_000;
+/// Values of a batch above which it has a plan of its own.
+const PLANNED_TOGETHER: usize = 256;
 
 /// The version of remote write.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -127,7 +129,12 @@ impl Encoder {
         let all = Ordered { batches: &batches, order: &order };
         let plannable = |batch: &Batch| batch.one_time() && varint_len(batch.time_ms as u64) == TIME_WIDTH;
         let narrow = all.iter().all(plannable);
-        if !(narrow && self.encode_planned(all, &key, &mut encoded)) {
+        // Large batches meet in ever new lists, each of whose plans would cost more than all its uses save; in 1.0 a
+        // batch can have a plan of its own.
+        let apart = self.options.protocol == Protocol::V1
+            && all.len() > 1
+            && all.iter().any(|batch| batch.values.len() > PLANNED_TOGETHER);
+        if apart || !(narrow && self.encode_planned(all, &key, &mut encoded)) {
             if self.options.protocol == Protocol::V1 && all.len() > 1 {
                 for at in 0..order.len() {
                     let one = Ordered { batches: &batches, order: &order[at..=at] };
