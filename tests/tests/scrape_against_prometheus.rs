@@ -28,7 +28,7 @@ fn page(stage: usize) -> String {
          # TYPE latency histogram\nlatency_bucket{{le=\"0.1\"}} {stage}\nlatency_bucket{{le=\"+Inf\"}} {}\n\
          latency_sum 1.25e-3\nlatency_count {}\n\
          # TYPE size summary\nsize{{quantile=\"0.5\"}} NaN\nsize_sum +Inf\nsize_count 0\n\
-         empty{{a=\"\",b=\"x\"}} -0\n  spaced  {{  a = \"b\" , }}   7\nno_type 5.0229008e+07\n",
+         empty{{a=\"\",b=\"x\"}} -0\nspaced{{a=\"b\",}}   7\nno_type 5.0229008e+07\n",
         stage * 3,
         stage,
         stage + 1,
