@@ -35,7 +35,7 @@ fn page(stage: usize) -> String {
         stage + 1,
     );
     // Series that come and go, and labels that change.
-    if stage % 2 == 0 {
+    if stage.is_multiple_of(2) {
         page += "even 1\n";
     }
     page += &format!("turns{{at=\"{}\"}} 1\n", stage % 3);

@@ -34,6 +34,9 @@ const IDLE_CONNECTIONS: usize = 4;
 /// As many as Go's client follows.
 const MAX_REDIRECTS: usize = 10;
 
+/// Bytes of a refusal that are shown.
+const MAX_REFUSAL: usize = 200;
+
 /// The name that requests bear unless they bring one.
 pub const USER_AGENT: &str = concat!("collector/", env!("CARGO_PKG_VERSION"));
 
@@ -43,6 +46,14 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// What the far side says to a request that it refused, cut to what a person reads.
+    pub fn refusal(&self) -> String {
+        let body = &self.body[..self.body.len().min(MAX_REFUSAL)];
+        format!("server returned HTTP status {}: {}", self.status, String::from_utf8_lossy(body).trim())
+    }
 }
 
 /// Makes requests as the settings say, and keeps connections.

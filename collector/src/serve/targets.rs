@@ -153,7 +153,7 @@ pub(super) fn span(span: Duration) -> String {
         ("ms", 1, false),
     ] {
         // Years and weeks stand only where nothing else does.
-        if rest >= length && (!only_whole || rest % length == 0) {
+        if rest >= length && (!only_whole || rest.is_multiple_of(length)) {
             out += &format!("{}{unit}", rest / length);
             rest %= length;
         }

@@ -256,9 +256,7 @@ impl Consul {
         }
         let answer = self.client.get(&url, headers, MAX_ANSWER, TIMEOUT).await?;
         if answer.status != 200 {
-            let mut text = String::from_utf8_lossy(&answer.body).into_owned();
-            text.truncate(text.floor_char_boundary(200));
-            return Err(format!("{path}: server returned HTTP status {}: {}", answer.status, text.trim()));
+            return Err(format!("{path}: {}", answer.refusal()));
         }
         let index = answer.headers.get("x-consul-index").and_then(|value| value.to_str().ok()?.parse().ok());
         let value = serde_json::from_slice(&answer.body).map_err(|error| format!("{path}: {error}"))?;

@@ -163,9 +163,7 @@ impl Docker {
         let url = format!("{}{path}", self.base);
         let answer = self.client.get(&url, HeaderMap::new(), MAX_ANSWER, TIMEOUT).await?;
         if answer.status != 200 {
-            let mut text = String::from_utf8_lossy(&answer.body).into_owned();
-            text.truncate(text.floor_char_boundary(200));
-            return Err(format!("{path}: server returned HTTP status {}: {}", answer.status, text.trim()));
+            return Err(format!("{path}: {}", answer.refusal()));
         }
         serde_json::from_slice(&answer.body).map_err(|error| format!("{path}: {error}"))
     }
