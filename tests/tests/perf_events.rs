@@ -86,9 +86,13 @@ fn software_events_and_tracepoints_count_what_happens() {
         let last = subject.tick();
         let outer = context_switches() - outer;
         let grown = |family: &str| sum(&last, family) - sum(&first, family);
-        for family in ["node_perf_context_switches_total", "node_perf_sched_sched_switch"] {
+        // perf has a guard against events within events, and where it is left set in the idle task of a CPU (seen on
+        // 6.18), that CPU's switches from idleness do not reach tracepoints: `perf stat` misses the same ones.
+        for (family, share) in
+            [("node_perf_context_switches_total", 1.0), ("node_perf_sched_sched_switch", 0.25)]
+        {
             // A CPU that switches just now has counted the one and not yet the other.
-            let (least, most) = (inner - 16.0, outer + 16.0);
+            let (least, most) = (inner * share - 16.0, outer + 16.0);
             assert!((least..=most).contains(&grown(family)), "{family}: {inner} {} {outer}", grown(family));
         }
         assert!(inner > 50.0);
