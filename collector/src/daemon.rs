@@ -30,6 +30,8 @@ use crate::sources::host::HostReader;
 
 pub use health::ask;
 
+/// After this long the probes are loaded and the first pages have been asked for.
+const START_IS_OVER: Duration = Duration::from_secs(10);
 /// What is left unsent after this long stays in the batch log.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -166,6 +168,7 @@ impl<'a> Daemon<'a> {
         self.schedule();
         self.load_probes()?;
         self.server.set_ready();
+        tokio::spawn(forget_start());
         let listen = |kind: SignalKind| signal(kind).map_err(StartError::new);
         let (mut terminate, mut interrupt, mut hangup) = (
             listen(SignalKind::terminate())?,
@@ -257,6 +260,14 @@ impl<'a> Daemon<'a> {
             _ => log::error!("the last tick was not written in time"),
         }
         endpoints.stop(Command::Flush, deadline).await;
+    }
+}
+
+/// The code of the start is resident until somebody says that it is not needed any more: a third of all.
+async fn forget_start() {
+    tokio::time::sleep(START_IS_OVER).await;
+    if let Err(error) = crate::sys::memory::forget_code() {
+        log::debug!(err = error.to_string().as_str(); "the code of the start stays resident");
     }
 }
 

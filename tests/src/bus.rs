@@ -1,6 +1,7 @@
 //! A D-Bus of the test's own, by the real dbus-daemon, and services on it that answer as they are told.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +41,8 @@ impl Bus {
             ["--nofork".to_owned(), format!("--config-file={}", folder.path().join("bus.conf").display())];
         let process = Process::start(&daemon, &arguments, &folder.path().join("bus.log"));
         let bus = Bus { folder, _process: process };
-        let is_up = wait_for(Duration::from_secs(10), || bus.socket().exists());
+        // The socket is there before anybody listens on it.
+        let is_up = wait_for(Duration::from_secs(10), || UnixStream::connect(bus.socket()).is_ok());
         assert!(is_up, "{}", std::fs::read_to_string(bus.folder.path().join("bus.log")).unwrap_or_default());
         Some(bus)
     }
