@@ -42,7 +42,6 @@ pub struct PageRules {
     pub fallback_protocol: Option<ScrapeProtocol>,
     pub native_histograms: bool,
     pub always_classic_histograms: bool,
-    pub convert_classic_to_custom_buckets: bool,
     pub extra_metrics: bool,
     pub metric_relabel: Arc<[Rule]>,
     /// `metric_name_validation_scheme: legacy`: names of metrics and labels outside `[a-zA-Z0-9_:]` fail a scrape.

@@ -52,7 +52,7 @@ pub(super) const GLOBAL: &[Key] = &[
         "global.convert_classic_histograms_to_nhcb",
         "true or false",
         "false",
-        "Make native histograms with custom buckets of classic ones.",
+        "Must be false: classic histograms are sent as they are.",
     ),
     key(
         "global.extra_scrape_metrics",
@@ -103,7 +103,7 @@ pub(super) const KEYS: &[Key] = &[
         "scrape_configs[].convert_classic_histograms_to_nhcb",
         "true or false",
         "that of `global`",
-        "Make native histograms of classic ones.",
+        "Must be false: classic histograms are sent as they are.",
     ),
     key(
         "scrape_configs[].extra_scrape_metrics",

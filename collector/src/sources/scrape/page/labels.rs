@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::error::{Fault, Flaw};
+use super::error::{Fault, Flaw, excerpt};
 use crate::config::PageRules;
 use crate::relabel::{self, Action, Labels, Rule};
 
@@ -84,8 +84,28 @@ impl Labeler {
         if own(labels, NAME).is_none() {
             return Ok(Verdict::Dropped);
         }
+        self.check_names(labels)?;
         self.check_limits(labels)?;
         Ok(Verdict::Kept)
+    }
+
+    /// Refuses what `metric_name_validation_scheme: legacy` does not allow. The target's own names were checked when
+    /// it was made.
+    fn check_names(&self, labels: &Labels<'_>) -> Result<(), Flaw> {
+        let is_allowed = |name: &str, text: &str| match name {
+            NAME => is_legacy(text, true),
+            _ => is_legacy(name, false),
+        };
+        match labels.iter().find(|(name, text)| self.rules.legacy_names && !is_allowed(name, text)) {
+            Some((name, text)) => {
+                let wrong = if name == NAME { text } else { name };
+                Err(Flaw::syntax(format!(
+                    "{}: invalid metric name or label name, which metric_name_validation_scheme: legacy does not allow",
+                    excerpt(wrong.as_bytes())
+                )))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Renames the label at `at`, whose name the target has too.
@@ -133,6 +153,12 @@ impl Labeler {
         }
         Ok(())
     }
+}
+
+/// Letters, digits, `_`, and for metrics `:`; no digit at the beginning.
+fn is_legacy(name: &str, is_metric: bool) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || (is_metric && b == b':');
+    !name.is_empty() && !name.as_bytes()[0].is_ascii_digit() && name.bytes().all(allowed)
 }
 
 /// Whether what a rule does may depend on the target's labels, or change them.

@@ -97,3 +97,14 @@ fn labels_beyond_a_limit_refuse_the_page() {
     (0..2).for_each(|_| assert_eq!(target.try_read(long.as_bytes(), Format::Text).unwrap().kept, 1));
     assert!(target.try_read("a".repeat(10 << 20).as_bytes(), Format::Text).is_err());
 }
+
+#[test]
+fn legacy_names_are_all_that_the_legacy_scheme_takes() {
+    let legacy = || Target::new(PageRules { legacy_names: true, ..rules() });
+    assert_eq!(legacy().read("a:b{_c=\"1\"} 1\n"), [sample("a:b", "_c=\"1\"", "1")]);
+    for page in ["{\"a.b\"} 1\n", "a{\"b.c\"=\"1\"} 1\n", "a{\"1b\"=\"1\"} 1\n", "a{\"b:c\"=\"1\"} 1\n"] {
+        let error = legacy().error(&format!("first 1\n{page}"), Format::Text);
+        assert!(error.starts_with("line 2: ") && error.contains("legacy"), "{error}");
+        assert_eq!(Target::new(rules()).read(page).len(), 1, "UTF-8 is the default");
+    }
+}
