@@ -1,4 +1,4 @@
-//! The quick plan: each gap against the few gaps before it, and nothing else.
+//! The quick plan: the first repeat that is found serves, and the copies beside a value look at few neighbours.
 //!
 //! A series differs from the one before it in a label or two, so what the gap before holds is most of what a gap
 //! needs. That takes about a microsecond a series where `plan_search.rs` takes 10 to 20, and gives requests that are
@@ -12,20 +12,21 @@ use super::snappy::{MAX_COPY, MAX_OFFSET, copy_cost, encode_copy, encode_literal
 const TIME_END: usize = 1 + TIME_WIDTH;
 /// Bytes that must repeat for a copy to be looked for.
 const WORD: usize = 4;
-const SLOTS: usize = 256;
+const SLOT_BITS: u32 = 12;
+const SLOTS: usize = 1 << SLOT_BITS;
+const NOWHERE: (u32, u32) = (u32::MAX, 0);
 /// How many earlier values are looked at for the copies beside a value.
 const NEIGHBOURS: usize = 8;
 
 /// The memory of the quick search.
 pub(super) struct Chain {
-    /// Places in the gap before, by the hash of what stands there, and in which gap they were noted.
-    places: Box<[(u32, u32); SLOTS]>,
-    generation: u32,
+    /// The last place of each row of four bytes, by its hash, and the gap in which it stands.
+    places: Box<[(u32, u32)]>,
 }
 
 impl Default for Chain {
     fn default() -> Self {
-        Chain { places: Box::new([(0, 0); SLOTS]), generation: 0 }
+        Chain { places: vec![NOWHERE; SLOTS].into() }
     }
 }
 
@@ -58,6 +59,7 @@ impl Chain {
     pub(super) fn plan(&mut self, layout: &Layout) -> Option<Plan> {
         debug_assert!(layout.times.len() <= 1);
         let mut draft = Draft::default();
+        self.places.fill(NOWHERE);
         for number in 0..=layout.values.len() {
             self.push_gap(layout, number, &mut draft)?;
         }
@@ -80,11 +82,10 @@ impl Chain {
             let record = &mut draft.records[number - 1];
             (record.after, record.after_value) = start.edge();
         }
-        let before = number.checked_sub(1).map_or(&[][..], |last| self::gap(layout, last));
-        let opaque = if number > 1 { TIME_END } else { 0 };
-        let middle =
-            Middle { before, gap, opaque, from: start.length, text: from, to: gap.len() - end.length };
-        self.write_middle(&middle, number, draft);
+        let base = number.checked_sub(1).map_or(0, |last| layout.values[last] as usize + 8);
+        let middle = (base + start.length, base + from, base + gap.len() - end.length);
+        self.write_middle(layout, number, middle, draft);
+        self.note(layout, number, base, base + gap.len());
         if is_last {
             return Some(());
         }
@@ -100,69 +101,84 @@ impl Chain {
         Some(())
     }
 
-    /// Writes what lies between the copies at both ends of a gap, as literals and copies from the gap before.
-    fn write_middle(&mut self, middle: &Middle<'_>, number: usize, draft: &mut Draft) {
-        let Middle { before, gap, opaque, from, text, to } = *middle;
-        let mut literal = from;
-        let mut at = from.max(text);
-        if number > 0 && to.saturating_sub(at) > WORD {
-            self.note(before, opaque);
-            while at + WORD <= to {
-                let Some((place, length)) = self.find(middle, at) else {
-                    at += 1;
-                    continue;
-                };
-                let offset = before.len() + 8 + at - place;
-                let pending = usize::from(at > literal);
-                if offset > MAX_OFFSET || length <= copy_cost(offset, length) + pending {
-                    at += 1;
-                    continue;
-                }
-                push_literal(gap, literal, at, number, draft);
-                encode_copy(offset, length, &mut draft.constants);
-                at += length;
-                literal = at;
+    /// Writes what lies between the copies at both ends of a gap, as literals and copies: from its first byte, of
+    /// which those before `text` are no text, to its last.
+    fn write_middle(
+        &mut self,
+        layout: &Layout,
+        number: usize,
+        (first, text, to): (usize, usize, usize),
+        draft: &mut Draft,
+    ) {
+        let mut literal = first;
+        let mut at = text.max(first);
+        while at + WORD <= to {
+            let Some((place, length)) = self.find(layout, number, at, to) else {
+                at += 1;
+                continue;
+            };
+            let pending = usize::from(at > literal);
+            if length <= copy_cost(at - place, length) + pending {
+                at += 1;
+                continue;
             }
+            draft.literal(layout, number, literal, at);
+            encode_copy(at - place, length, &mut draft.constants);
+            at += length;
+            literal = at;
         }
-        push_literal(gap, literal, to, number, draft);
+        draft.literal(layout, number, literal, to);
     }
 
-    /// Notes where in the gap before each row of four bytes stands.
-    fn note(&mut self, before: &[u8], opaque: usize) {
-        self.generation = self.generation.wrapping_add(1);
-        for (at, bytes) in before.windows(WORD).enumerate().skip(opaque) {
-            self.places[slot(bytes)] = (at as u32, self.generation);
+    /// Notes where in a gap each row of four bytes stands; times are no text.
+    fn note(&mut self, layout: &Layout, number: usize, base: usize, end: usize) {
+        let from = if number > 0 { base + TIME_END } else { base };
+        for (at, bytes) in (from..).zip(layout.bytes[from.min(end)..end].windows(WORD)) {
+            self.places[slot(bytes)] = (at as u32, number as u32);
         }
     }
 
-    /// The longer of two repeats at `at`: the one that stands as far from the gap's beginning, or the last that
-    /// begins as it does.
-    fn find(&self, middle: &Middle<'_>, at: usize) -> Option<(usize, usize)> {
-        let Middle { before, gap, opaque, to, .. } = *middle;
-        let length = |place: usize| common(&before[place..], &gap[at..to]).min(MAX_COPY);
-        let (noted, generation) = self.places[slot(&gap[at..at + WORD])];
-        let noted = (generation == self.generation).then_some(noted as usize);
-        let aligned = Some(at).filter(|&place| place >= opaque && place < before.len());
+    /// The longer of two repeats at `at`: the one in the gap before that stands as far from its beginning, or the
+    /// last that begins as it does.
+    fn find(&self, layout: &Layout, number: usize, at: usize, to: usize) -> Option<(usize, usize)> {
+        let bytes = &layout.bytes;
+        let end_of = |gap: usize| layout.values.get(gap).map_or(bytes.len(), |&end| end as usize);
+        let begin_of = |gap: usize| gap.checked_sub(1).map_or(0, |last| layout.values[last] as usize + 8);
+        let length = |place: usize, end: usize| common(&bytes[place..end], &bytes[at..to]).min(MAX_COPY);
+        let (place, gap) = self.places[slot(&bytes[at..at + WORD])];
+        let noted = (place != NOWHERE.0).then(|| (place as usize, end_of(gap as usize)));
+        let aligned = number.checked_sub(1).and_then(|before| {
+            let place = begin_of(before) + at - begin_of(number);
+            let text = begin_of(before) + if before > 0 { TIME_END } else { 0 };
+            (place >= text && place < end_of(before)).then(|| (place, end_of(before)))
+        });
         [noted, aligned]
             .into_iter()
             .flatten()
-            .map(|place| (place, length(place)))
+            .filter(|&(place, _)| at - place <= MAX_OFFSET)
+            .map(|(place, end)| (place, length(place, end)))
             .filter(|&(_, length)| length >= WORD)
             .max_by_key(|&(_, length)| length)
     }
 }
 
-/// The part of a gap that its two ends leave.
-#[derive(Clone, Copy)]
-struct Middle<'a> {
-    before: &'a [u8],
-    gap: &'a [u8],
-    /// So many bytes of the gap before are a time.
-    opaque: usize,
-    from: usize,
-    /// From here on there is no time in it.
-    text: usize,
-    to: usize,
+impl Draft {
+    /// Appends a literal, and notes the bytes of the first time, which only the gap behind the first value spells
+    /// out.
+    fn literal(&mut self, layout: &Layout, number: usize, from: usize, to: usize) {
+        if from == to {
+            return;
+        }
+        encode_literal_tag(to - from, &mut self.constants);
+        if number == 1 {
+            let time = layout.values[0] as usize + 9;
+            if from <= time && time + TIME_WIDTH <= to {
+                let at = (self.constants.len() + time - from) as u32;
+                self.patches.push(Patch { at, batch: 0, first: 0, count: TIME_WIDTH as u8 });
+            }
+        }
+        self.constants.extend_from_slice(&layout.bytes[from..to]);
+    }
 }
 
 /// The bytes before value `number`, and after the one before it.
@@ -219,22 +235,9 @@ fn bits(layout: &Layout, number: usize) -> u64 {
     u64::from_le_bytes(*layout.bytes[at..].first_chunk().expect("eight bytes"))
 }
 
-/// Appends a literal, and notes the bytes of the first time, which only the gap behind the first value spells out.
-fn push_literal(gap: &[u8], from: usize, to: usize, number: usize, draft: &mut Draft) {
-    if from == to {
-        return;
-    }
-    encode_literal_tag(to - from, &mut draft.constants);
-    if number == 1 && from <= 1 && to >= TIME_END {
-        let at = (draft.constants.len() + 1 - from) as u32;
-        draft.patches.push(Patch { at, batch: 0, first: 0, count: TIME_WIDTH as u8 });
-    }
-    draft.constants.extend_from_slice(&gap[from..to]);
-}
-
 fn slot(bytes: &[u8]) -> usize {
     let word = u32::from_le_bytes(*bytes.first_chunk().expect("four bytes"));
-    (word.wrapping_mul(0x9e37_79b1) >> 24) as usize
+    (word.wrapping_mul(0x9e37_79b1) >> (32 - SLOT_BITS)) as usize
 }
 
 /// How many bytes both begin with.
