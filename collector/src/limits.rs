@@ -13,7 +13,7 @@ pub const TAIL_BATCHES: usize = 16 * 1024;
 /// Threads that scrape, unless `--scrape.threads` says otherwise: no more than there are cores.
 pub const SCRAPE_THREADS: usize = 4;
 
-/// Requests that wait for the thread that reads the host; a scrape that finds no room is answered 503.
+/// Scrapes of this host under way and waiting for their turn to read it; one that finds no room is answered 503.
 pub const READER_REQUESTS: usize = 256;
 
 /// Requests to /metrics under way at once unless `--web.max-requests` says otherwise.

@@ -2,6 +2,7 @@
 //! compressed the usual way when there is no plan.
 
 use std::borrow::Borrow;
+use std::ops::Range;
 
 use super::histogram::encode_histogram;
 use super::labels::{WireLabels, wire_labels};
@@ -100,6 +101,19 @@ pub(super) enum Place {
 }
 
 impl Layout {
+    /// Where the bytes before value `number` stand, after the value before it; for the number of values, those
+    /// behind all.
+    pub(super) fn gap(&self, number: usize) -> Range<usize> {
+        let from = number.checked_sub(1).map_or(0, |last| self.values[last] as usize + 8);
+        from..self.values.get(number).map_or(self.bytes.len(), |&at| at as usize)
+    }
+
+    /// Value `number` as it stands in the bytes.
+    pub(super) fn value(&self, number: usize) -> u64 {
+        let at = self.values[number] as usize;
+        u64::from_le_bytes(*self.bytes[at..].first_chunk().expect("eight bytes"))
+    }
+
     /// Lays out a request anew. Locks the series table.
     pub(super) fn lay_out(&mut self, options: &Options, batches: Ordered<'_>) {
         self.bytes.clear();

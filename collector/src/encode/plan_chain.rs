@@ -4,6 +4,8 @@
 //! needs. That takes about a microsecond a series where `plan_search.rs` takes 10 to 20, and gives requests that are
 //! a little larger: right for sources whose series change while others stay for hours.
 
+use std::ops::Range;
+
 use super::layout::Layout;
 use super::plan::{Edge, MAX_EDGE, Patch, Plan, Record, TIME_WIDTH};
 use super::snappy::{MAX_COPY, MAX_OFFSET, copy_cost, encode_copy, encode_literal_tag};
@@ -70,7 +72,7 @@ impl Chain {
     fn push_gap(&mut self, layout: &Layout, number: usize, draft: &mut Draft) -> Option<()> {
         let opening = draft.constants.len();
         let is_last = number == layout.values.len();
-        let gap = gap(layout, number);
+        let gap = layout.gap(number);
         let start = if number > 1 { best_start(layout, number) } else { Beside::default() };
         // The time of the first series has nothing to be copied from; that of another must not be spelled out.
         if number > 1 && start.length < TIME_END {
@@ -82,10 +84,9 @@ impl Chain {
             let record = &mut draft.records[number - 1];
             (record.after, record.after_value) = start.edge();
         }
-        let base = number.checked_sub(1).map_or(0, |last| layout.values[last] as usize + 8);
-        let middle = (base + start.length, base + from, base + gap.len() - end.length);
+        let middle = (gap.start + start.length, gap.start + from, gap.end - end.length);
         self.write_middle(layout, number, middle, draft);
-        self.note(layout, number, base, base + gap.len());
+        self.note(layout, number);
         if is_last {
             return Some(());
         }
@@ -130,10 +131,10 @@ impl Chain {
         draft.literal(layout, number, literal, to);
     }
 
-    /// Notes where in a gap each row of four bytes stands; times are no text.
-    fn note(&mut self, layout: &Layout, number: usize, base: usize, end: usize) {
-        let from = if number > 0 { base + TIME_END } else { base };
-        for (at, bytes) in (from..).zip(layout.bytes[from.min(end)..end].windows(WORD)) {
+    /// Notes where in a gap each row of four bytes stands.
+    fn note(&mut self, layout: &Layout, number: usize) {
+        let text = text(layout, number);
+        for (at, bytes) in (text.start..).zip(layout.bytes[text].windows(WORD)) {
             self.places[slot(bytes)] = (at as u32, number as u32);
         }
     }
@@ -142,15 +143,13 @@ impl Chain {
     /// last that begins as it does.
     fn find(&self, layout: &Layout, number: usize, at: usize, to: usize) -> Option<(usize, usize)> {
         let bytes = &layout.bytes;
-        let end_of = |gap: usize| layout.values.get(gap).map_or(bytes.len(), |&end| end as usize);
-        let begin_of = |gap: usize| gap.checked_sub(1).map_or(0, |last| layout.values[last] as usize + 8);
         let length = |place: usize, end: usize| common(&bytes[place..end], &bytes[at..to]).min(MAX_COPY);
         let (place, gap) = self.places[slot(&bytes[at..at + WORD])];
-        let noted = (place != NOWHERE.0).then(|| (place as usize, end_of(gap as usize)));
+        let noted = (place != NOWHERE.0).then(|| (place as usize, layout.gap(gap as usize).end));
         let aligned = number.checked_sub(1).and_then(|before| {
-            let place = begin_of(before) + at - begin_of(number);
-            let text = begin_of(before) + if before > 0 { TIME_END } else { 0 };
-            (place >= text && place < end_of(before)).then(|| (place, end_of(before)))
+            let place = layout.gap(before).start + at - layout.gap(number).start;
+            let text = text(layout, before);
+            text.contains(&place).then_some((place, text.end))
         });
         [noted, aligned]
             .into_iter()
@@ -181,25 +180,25 @@ impl Draft {
     }
 }
 
-/// The bytes before value `number`, and after the one before it.
-fn gap(layout: &Layout, number: usize) -> &[u8] {
-    let from = number.checked_sub(1).map_or(0, |last| layout.values[last] as usize + 8);
-    let to = layout.values.get(number).map_or(layout.bytes.len(), |&at| at as usize);
-    &layout.bytes[from..to]
+/// The bytes of a gap behind the time with which each but the first begins.
+fn text(layout: &Layout, number: usize) -> Range<usize> {
+    let gap = layout.gap(number);
+    gap.start + if number > 0 { TIME_END } else { 0 }..gap.end
 }
 
 /// The copy after value `number - 1` that saves most: of the gap, and of the value's high bytes.
 fn best_start(layout: &Layout, number: usize) -> Beside {
     let last = number - 1;
-    let (gap, value, from) = (gap(layout, number), bits(layout, last), layout.values[last] as usize + 8);
+    let (gap, value) = (layout.gap(number), layout.value(last));
     let mut best = (0, Beside::default());
     for other in (last.saturating_sub(NEIGHBOURS)..last).rev() {
-        let offset = from - (layout.values[other] as usize + 8);
+        let source = layout.gap(other + 1);
+        let offset = gap.start - source.start;
         if offset > MAX_OFFSET {
             break;
         }
-        let length = common(self::gap(layout, other + 1), gap).min(MAX_EDGE);
-        let high = (value ^ bits(layout, other)).leading_zeros() as usize / 8;
+        let length = common(&layout.bytes[source], &layout.bytes[gap.clone()]).min(MAX_EDGE);
+        let high = (value ^ layout.value(other)).leading_zeros() as usize / 8;
         let saved = length + high;
         if saved > best.0 && length > 0 {
             best = (saved, Beside { length, offset, back: last - other });
@@ -210,29 +209,23 @@ fn best_start(layout: &Layout, number: usize) -> Beside {
 
 /// The copy before value `number` that saves most, of the gap's last `room` bytes and of the value's low ones.
 fn best_end(layout: &Layout, number: usize, room: usize) -> Beside {
-    let (gap, value, to) = (gap(layout, number), bits(layout, number), layout.values[number] as usize);
+    let (gap, value) = (layout.gap(number), layout.value(number));
     let mut best = (0, Beside::default());
     for other in (number.saturating_sub(NEIGHBOURS)..number).rev() {
-        let offset = to - layout.values[other] as usize;
+        let source = text(layout, other);
+        let offset = gap.end - source.end;
         if offset > MAX_OFFSET {
             break;
         }
-        let source = self::gap(layout, other);
-        let opaque = if other > 0 { TIME_END } else { 0 };
-        let room = room.min(source.len() - opaque).min(MAX_EDGE);
-        let length = common_end(source, gap, room);
-        let low = (value ^ bits(layout, other)).trailing_zeros() as usize / 8;
+        let room = room.min(source.len()).min(MAX_EDGE);
+        let length = common_end(&layout.bytes[source], &layout.bytes[gap.clone()], room);
+        let low = (value ^ layout.value(other)).trailing_zeros() as usize / 8;
         let saved = length + low;
         if saved > best.0 && length > 0 {
             best = (saved, Beside { length, offset, back: number - other });
         }
     }
     best.1
-}
-
-fn bits(layout: &Layout, number: usize) -> u64 {
-    let at = layout.values[number] as usize;
-    u64::from_le_bytes(*layout.bytes[at..].first_chunk().expect("eight bytes"))
 }
 
 fn slot(bytes: &[u8]) -> usize {

@@ -6,6 +6,8 @@
 //! are there while the plan is made stand for those to come. Cost: 10 to 20 us a series, bounded by
 //! [`MAX_CHAIN`] and [`MAX_NEIGHBOURS`].
 
+use std::ops::Range;
+
 use super::layout::{Layout, TimeGroup};
 use super::plan::{Edge, MAX_EDGE, Patch, Plan, Record, TIME_WIDTH};
 use super::snappy::{
@@ -120,8 +122,7 @@ impl Search {
     /// Plans the bytes between value `number - 1` and value `number`.
     fn plan_gap(&mut self, number: usize, draft: &mut Draft<'_>) -> Option<()> {
         let layout = draft.layout;
-        let from = number.checked_sub(1).map_or(0, |before| layout.values[before] as usize + 8);
-        let to = layout.values.get(number).map_or(layout.bytes.len(), |&at| at as usize);
+        let Range { start: from, end: to } = layout.gap(number);
         self.find_matches(from, to);
         self.gap.begin(to - from);
         if number < layout.values.len() {
@@ -178,10 +179,10 @@ impl Search {
 
     /// The copies that could end right before value `number`.
     fn offer_ends(&mut self, number: usize, from: usize, to: usize, layout: &Layout) {
-        let value = bits(layout, number);
+        let value = layout.value(number);
         let oldest = number.saturating_sub(MAX_NEIGHBOURS);
         let likely_high = (oldest..number)
-            .map(|other| (value ^ bits(layout, other)).leading_zeros() as usize / 8)
+            .map(|other| (value ^ layout.value(other)).leading_zeros() as usize / 8)
             .max()
             .unwrap_or(0);
         self.gap.likely_high = likely_high;
@@ -195,7 +196,7 @@ impl Search {
             let room = (to - from).min(MAX_EDGE).min(end);
             let length = common_back(&self.codes, end, to, room);
             if length > 0 {
-                let low = (value ^ bits(layout, other)).trailing_zeros() as usize / 8;
+                let low = (value ^ layout.value(other)).trailing_zeros() as usize / 8;
                 let end_offer =
                     End { length, offset, back: number - other, low, cost: value_cost(low, likely_high) };
                 let onward = low == 8 && self.goes_on(end, to, layout);
@@ -216,7 +217,7 @@ impl Search {
         let mut best = Start { cost: self.gap.cost(0) + value_cost(draft.low, 0), ..Start::default() };
         let Some(before) = number.checked_sub(1) else { return best };
         let layout = draft.layout;
-        let value = bits(layout, before);
+        let value = layout.value(before);
         for other in (before.saturating_sub(MAX_NEIGHBOURS)..before).rev() {
             let source = layout.values[other] as usize + 8;
             let offset = from - source;
@@ -224,7 +225,7 @@ impl Search {
                 break;
             }
             let length = common(&self.codes, source, from, (to - from).min(MAX_EDGE));
-            let high = (value ^ bits(layout, other)).leading_zeros() as usize / 8;
+            let high = (value ^ layout.value(other)).leading_zeros() as usize / 8;
             let high = high.min(8 - draft.low);
             let merges = draft.low == 8 && offset == draft.offset;
             let short = NEAR_LENGTHS.end().saturating_sub(high);
@@ -244,7 +245,7 @@ impl Search {
                     // The whole gap is one copy, which may go on over the next value's low bytes.
                     let next = other + 1;
                     if layout.values[next] as usize + offset == to {
-                        let low = (bits(layout, number) ^ bits(layout, next)).trailing_zeros() as usize / 8;
+                        let low = (layout.value(number) ^ layout.value(next)).trailing_zeros() as usize / 8;
                         let cost = cost + value_cost(low, self.gap.likely_high) + AFTER;
                         best.take(Start { cost, low, low_back: number - next, ..start });
                     }
@@ -312,7 +313,7 @@ impl Search {
 impl Draft<'_> {
     /// Appends a literal of the gap behind value `before`, and notes which bytes of that value's time are in it: of
     /// the first of its group all are, of a later one perhaps some.
-    fn literal(&mut self, range: std::ops::Range<usize>, before: Option<usize>) {
+    fn literal(&mut self, range: Range<usize>, before: Option<usize>) {
         encode_literal_tag(range.len(), &mut self.constants);
         if let Some(before) = before {
             let time = self.layout.values[before] as usize + 9;
@@ -336,11 +337,6 @@ fn value_cost(low: usize, high: usize) -> usize {
         0 => 0,
         rest => rest + 1,
     }
-}
-
-fn bits(layout: &Layout, number: usize) -> u64 {
-    let at = layout.values[number] as usize;
-    u64::from_le_bytes(layout.bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
 fn hash(codes: &[u16]) -> usize {
