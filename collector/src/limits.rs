@@ -1,7 +1,7 @@
 //! Every bound in one place. What is dropped at a bound is counted; the counter is named beside it.
 
 /// Batches under way between the readers and the aggregator (`collector_ring_dropped_batches_total`).
-pub const RING_BATCHES: usize = 1024;
+pub const RING_BATCHES: usize = 4096;
 
 /// Samples kept in memory for the endpoints that keep up, and for all while the batch log can't be written
 /// (`prometheus_remote_storage_samples_dropped_total{reason="memory_full"}`).

@@ -5,7 +5,7 @@
 //! counted: a reader never waits for what is behind it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
@@ -19,6 +19,8 @@ struct Shared {
     dropped_batches: AtomicU64,
     dropped_samples: AtomicU64,
     closed: AtomicBool,
+    /// The aggregator lets batches gather: it need not be woken while there is room.
+    gathers: AtomicBool,
     wake: Unparker,
 }
 
@@ -43,6 +45,7 @@ pub fn ring(capacity: usize) -> (Sender, Receiver) {
         dropped_batches: AtomicU64::new(0),
         dropped_samples: AtomicU64::new(0),
         closed: AtomicBool::new(false),
+        gathers: AtomicBool::new(false),
         wake: parker.unparker().clone(),
     });
     (Sender { shared: shared.clone() }, Receiver { shared, parker })
@@ -63,9 +66,14 @@ impl Sender {
         }
     }
 
-    /// Wakes the aggregator.
+    /// Wakes the aggregator, unless it will come by itself before the ring is full.
     pub fn wake(&self) {
-        self.shared.wake.unpark();
+        let shared = &*self.shared;
+        // Either this sees that nobody gathers any more, or the aggregator sees what was sent.
+        fence(Ordering::SeqCst);
+        if shared.full.len() * 2 >= shared.full.capacity() || !shared.gathers.load(Ordering::Relaxed) {
+            shared.wake.unpark();
+        }
     }
 
     /// Returns a slab that was taken and is not sent.
@@ -78,7 +86,7 @@ impl Sender {
     /// Lets the aggregator end once it has taken what is in the ring.
     pub fn close(&self) {
         self.shared.closed.store(true, Ordering::Release);
-        self.wake();
+        self.shared.wake.unpark();
     }
 
     /// Batches and samples dropped so far for want of room.
@@ -102,6 +110,18 @@ impl Receiver {
     /// Sleeps until a source wakes this thread, or `timeout` passes. May wake early.
     pub fn wait(&self, timeout: Duration) {
         self.parker.park_timeout(timeout);
+    }
+
+    /// Lets batches gather for that long, or until the ring is half full: to be woken for each costs more than to
+    /// take it. May end early.
+    pub fn gather(&self, time: Duration) {
+        if self.shared.full.is_empty() || self.is_closed() {
+            return;
+        }
+        self.shared.gathers.store(true, Ordering::Relaxed);
+        self.parker.park_timeout(time);
+        self.shared.gathers.store(false, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     /// Whether the sources have ended. What they sent before may still be in the ring.
