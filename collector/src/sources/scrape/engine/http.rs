@@ -1,10 +1,11 @@
 //! The short way to a page: HTTP/1.1 without TLS over a connection that is kept.
 //!
-//! Cost of a scrape: one write, a read for the head and one for what is missing of the body; nothing is allocated once
-//! the buffers have grown. It refuses what it was not asked for: interim answers without end, heads without end, bodies beyond the limit.
+//! Cost of a scrape in the steady state: one write, one wake-up when about as much has come as last time (SO_RCVLOWAT of
+//! socket(7)), one read; nothing is allocated once the buffers have grown. It refuses what it was not asked for: interim answers without end, heads without end, bodies beyond the limit.
 
 use std::io;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use hyper::Uri;
 use tokio::net::TcpStream;
@@ -21,6 +22,10 @@ const MAX_HEADERS: usize = 96;
 const MAX_INTERIM: usize = 8;
 /// While more than this is missing, the kernel is asked to wake us once for all of it.
 const MIN_LOW_WATER: usize = 8 << 10;
+/// And no more than this is left in the kernel: it would make each socket's buffer twice as large.
+const MAX_LOW_WATER: usize = 1 << 20;
+/// An answer that stays below the last one's size is looked at after this time.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// Room for a read while it is not known how much comes.
 const READ: usize = 32 << 10;
 
@@ -55,6 +60,10 @@ pub(super) struct Connection {
     stream: TcpStream,
     /// Whether an answer has come over it: then a sudden end means that the server was tired of waiting.
     is_used: bool,
+    /// Bytes of the last answer.
+    expected: usize,
+    /// The kernel wakes us when this much has come.
+    low_water: usize,
 }
 
 impl Connection {
@@ -67,7 +76,7 @@ impl Connection {
             .map_err(|error| Fault::other(format!("can't connect: {}", describe(&error))))?;
         // Requests are one write; without effect on them, but on nobody's patience either.
         let _ = stream.set_nodelay(true);
-        Ok(Connection { stream, is_used: false })
+        Ok(Connection { stream, is_used: false, expected: 0, low_water: 1 })
     }
 
     pub(super) fn is_loopback(&self) -> bool {
@@ -86,9 +95,10 @@ impl Connection {
             is_stale: was_used,
             fault: Fault::other(format!("the connection broke: {}", describe(&error))),
         };
+        let asked = Instant::now();
         self.write(request).await.map_err(stale)?;
         // The buffer is taken when there is something to put into it: waiting costs none.
-        self.stream.readable().await.map_err(stale)?;
+        self.answered().await.map_err(stale)?;
         let mut buffer = Buffer::take();
         let (head, begin) = match self.head(&mut buffer).await {
             Ok(found) => found,
@@ -100,6 +110,7 @@ impl Connection {
         }
         let body = self.body(&head, begin, limit, &mut buffer).await.map_err(Broken::from)?;
         self.is_used = true;
+        self.expect(buffer.bytes.len(), asked.elapsed());
         let keeps = head.keeps && head.length != Length::UntilClosed && buffer.bytes.len() == body.1;
         Ok((buffer, Answer { head, body: body.0 }, keeps.then_some(self)))
     }
@@ -113,6 +124,33 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Waits until about as much has come as last time, or for anything once that takes too long.
+    async fn answered(&mut self) -> io::Result<()> {
+        if self.low_water > 1 {
+            if let Ok(ready) = tokio::time::timeout(PATIENCE, self.stream.readable()).await {
+                return ready;
+            }
+            self.wake_at(1);
+        }
+        self.stream.readable().await
+    }
+
+    /// The next answer will be like this one, give or take a few digits.
+    fn expect(&mut self, bytes: usize, took: Duration) {
+        self.expected = bytes;
+        let is_worth_it = bytes >= MIN_LOW_WATER && took < PATIENCE / 2;
+        let wanted = if is_worth_it { (bytes - bytes / 16).min(MAX_LOW_WATER) } else { 1 };
+        // As long as what is set is near enough, nothing is set again.
+        if self.low_water > wanted + wanted / 16 || self.low_water < wanted - wanted / 16 {
+            self.wake_at(wanted);
+        }
+    }
+
+    fn wake_at(&mut self, bytes: usize) {
+        // Without it all works as well, at the cost of more wake-ups.
+        self.low_water = set_low_water(&self.stream, bytes).map_or(1, |()| bytes);
     }
 
     /// Appends what there is; 0 at the end of the stream.
@@ -150,7 +188,10 @@ impl Connection {
                 return Err(Fault::other(format!("the head of the answer is larger than {MAX_HEAD} bytes")));
             }
             let nothing = buffer.bytes.is_empty();
-            if self.read(READ, buffer).await? == 0 {
+            if !nothing && self.low_water > 1 {
+                self.wake_at(1);
+            }
+            if self.read(READ.max(self.expected + self.expected / 16), buffer).await? == 0 {
                 let what = if nothing { "without an answer" } else { "within the head of its answer" };
                 return Err(Fault::other(format!("the target closed the connection {what}")));
             }
@@ -171,23 +212,20 @@ impl Connection {
                     return Err(Fault::BodyTooLong(limit));
                 }
                 let end = begin + length;
-                let waits = buffer.bytes.len() + MIN_LOW_WATER < end;
                 while buffer.bytes.len() < end {
                     let missing = end - buffer.bytes.len();
-                    if waits {
-                        // To be woken for each portion costs more than to read it. Without it all works as well.
-                        let _ = set_low_water(&self.stream, missing);
+                    // To be woken for each portion costs more than to read it.
+                    if missing > MIN_LOW_WATER || self.low_water > missing {
+                        self.wake_at(missing.min(MAX_LOW_WATER));
                     }
                     if self.read(missing, buffer).await? == 0 {
                         return Err(Fault::other("the target closed the connection within the body"));
                     }
                 }
-                if waits {
-                    let _ = set_low_water(&self.stream, 1);
-                }
                 Ok((begin..end, end))
             }
             Length::UntilClosed => {
+                self.wake_at(1);
                 while self.read(READ, buffer).await? > 0 {
                     if buffer.bytes.len() - begin > limit {
                         return Err(Fault::BodyTooLong(limit));
@@ -198,9 +236,14 @@ impl Connection {
             }
             Length::Chunked => {
                 let mut chunks = Chunks::new(begin);
+                let mut is_first = true;
                 while !chunks.advance(&mut buffer.bytes).map_err(Fault::other)? {
                     if chunks.end - begin > limit {
                         return Err(Fault::BodyTooLong(limit));
+                    }
+                    // How much is missing is not known.
+                    if std::mem::take(&mut is_first) && self.low_water > 1 {
+                        self.wake_at(1);
                     }
                     if self.read(READ, buffer).await? == 0 {
                         return Err(Fault::other("the target closed the connection within the body"));

@@ -6,6 +6,12 @@ use std::time::Duration;
 /// of the interval where that is less: then equal intervals stay equal, and pack well.
 const TOLERANCE_MS: i64 = 2;
 
+/// Targets begin at one of so many places of the interval, those of a place together: to wake for each of them costs
+/// a tenth of its scrape.
+const PLACES: i64 = 64;
+/// Two places are never farther apart, so that few pages come at once.
+const MAX_STEP_MS: i64 = 250;
+
 /// The clock of one target.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
@@ -19,7 +25,8 @@ impl Schedule {
     /// Spreads the targets over the interval by their hashes, so that a target has the same place after a restart.
     pub(super) fn new(interval: Duration, hash: u64, now_ms: i64) -> Self {
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-        let offset_ms = (hash % interval_ms.unsigned_abs()).cast_signed();
+        let step_ms = (interval_ms / PLACES).clamp(1, MAX_STEP_MS);
+        let offset_ms = (hash % interval_ms.unsigned_abs()).cast_signed() / step_ms * step_ms;
         let since = (now_ms - offset_ms).rem_euclid(interval_ms);
         let next_ms = if since == 0 { now_ms } else { now_ms - since + interval_ms };
         Schedule { interval_ms, offset_ms, next_ms }
@@ -69,27 +76,27 @@ mod tests {
         for hash in [0, 1, 4999, 5000, u64::MAX] {
             let schedule = Schedule::new(Duration::from_secs(5), hash, NOW + 1234);
             assert!((0..5000).contains(&(schedule.next_ms() - NOW - 1234)));
-            assert_eq!(schedule.next_ms() % 5000, (hash % 5000).cast_signed());
+            assert_eq!(schedule.next_ms() % 5000, (hash % 5000).cast_signed() / 78 * 78);
         }
     }
 
     #[test]
     fn times_are_those_of_the_schedule_while_they_are_near() {
-        let mut schedule = Schedule::new(Duration::from_secs(1), 100, NOW);
-        assert_eq!(schedule.wait(NOW), Duration::from_millis(100));
-        assert_eq!(schedule.begin(NOW + 102), (NOW + 100, 0));
-        assert_eq!(schedule.begin(NOW + 1103), (NOW + 1103, 0), "too late to pass for punctual");
-        assert_eq!(schedule.begin(NOW + 2100), (NOW + 2100, 0), "and the schedule has not moved");
-        assert_eq!(schedule.begin(NOW + 6101), (NOW + 6100, 3));
-        assert_eq!(schedule.next_ms(), NOW + 7100);
+        let mut schedule = Schedule::new(Duration::from_secs(1), 105 + 14, NOW);
+        assert_eq!(schedule.wait(NOW), Duration::from_millis(105));
+        assert_eq!(schedule.begin(NOW + 107), (NOW + 105, 0));
+        assert_eq!(schedule.begin(NOW + 1108), (NOW + 1108, 0), "too late to pass for punctual");
+        assert_eq!(schedule.begin(NOW + 2105), (NOW + 2105, 0), "and the schedule has not moved");
+        assert_eq!(schedule.begin(NOW + 6106), (NOW + 6105, 3));
+        assert_eq!(schedule.next_ms(), NOW + 7105);
         let mut quick = Schedule::new(Duration::from_millis(100), 0, NOW);
         assert_eq!(quick.begin(NOW + 2), (NOW + 2, 0), "a hundredth of the interval is less than 2 ms");
     }
 
     #[test]
     fn a_clock_that_is_set_back_stops_nothing() {
-        let mut schedule = Schedule::new(Duration::from_secs(10), 3000, NOW);
-        assert_eq!(schedule.wait(NOW - 3_600_000), Duration::from_secs(3));
-        assert_eq!(schedule.begin(NOW - 3_597_000).0, NOW - 3_597_000);
+        let mut schedule = Schedule::new(Duration::from_secs(10), 3120, NOW);
+        assert_eq!(schedule.wait(NOW - 3_600_000), Duration::from_millis(3120));
+        assert_eq!(schedule.begin(NOW - 3_596_880).0, NOW - 3_596_880);
     }
 }
