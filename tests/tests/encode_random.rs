@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use collector::encode::{Encoder, Options, Protocol};
-use collector::model::{Batch, SeriesTable};
+use collector::model::{Batch, SeriesTable, Shape, Source};
 use collector_tests::made;
 use collector_tests::random::{batch, histogram, made_shape};
 use collector_tests::wire;
@@ -45,6 +45,47 @@ proptest! {
             let encoded = encoder.encode(&batches, &mut body);
             wire::check(&body, &batches, encoder.options());
             prop_assert!(encoded.planned == encoded.samples || tick == 0);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Sources of one list share a plan where their labels are as long; what differs must be each one's own.
+    #[test]
+    fn sources_that_share_a_list_keep_their_labels(
+        made in made_shape(),
+        pool in prop::collection::vec(histogram(), 1..4),
+        values in prop::collection::vec(("[ab1:._]{1,9}", "[a-c\u{e9}]{1,3}"), 2..8),
+        native in any::<bool>(),
+        external in prop::sample::select(vec![vec![], vec![("cluster", "eu"), ("a", "outside")]]),
+    ) {
+        let table = Arc::new(SeriesTable::default());
+        let first = made.shape(&table, "first");
+        let shapes: Vec<_> = values
+            .iter()
+            .map(|(instance, zone)| {
+                let labels = made::owned(&[("job", "a"), ("instance", instance), ("a", zone), ("zone", zone)]);
+                Shape::of_list(Arc::new(Source { name: instance.clone(), labels }), first.list().clone())
+            })
+            .collect();
+        let external_labels = made::owned(&external);
+        let options =
+            Options { protocol: Protocol::V1, external_labels, native_histograms: native, help: false, rewrite: None };
+        let mut encoder = Encoder::new(options);
+        // The later rounds are late enough for the best plans.
+        for tick in 0..400 {
+            let time = NOW + tick as i64 * 1000;
+            let of = |n: usize| batch(&shapes[n % shapes.len()], &made, time, tick * 10 + n, &pool);
+            let batches: Vec<Batch> = (0..1 + tick % 3).map(|n| of(n + tick)).collect();
+            let batches: Vec<&Batch> = batches.iter().collect();
+            let mut body = Vec::new();
+            let encoded = encoder.encode(&batches, &mut body);
+            if tick < 20 || tick > 380 {
+                wire::check(&body, &batches, encoder.options());
+            }
+            prop_assert_eq!(encoded.planned, encoded.samples);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use collector::encode::{Encoder, Options, Protocol};
 use collector::model::{
-    Batch, CUSTOM_BUCKETS, Form, Kind, NO_SAMPLE, ResetHint, STALE_NAN, SeriesTable, Shape, Span,
+    Batch, CUSTOM_BUCKETS, Form, Kind, NO_SAMPLE, ResetHint, STALE_NAN, SeriesTable, Shape, Source, Span,
 };
 use collector_tests::made::{self, Series};
 use collector_tests::wire;
@@ -316,4 +316,29 @@ fn a_time_that_is_written_in_part_moves_whole() {
         encoder.encode(&batches, &mut body);
         wire::check(&body, &batches, encoder.options());
     }
+}
+
+#[test]
+fn sources_that_say_the_same_are_planned_once() {
+    let table = Arc::new(SeriesTable::default());
+    let first = host_shape(&table, 4);
+    let mut encoder = Encoder::new(options(Protocol::V1, false, false));
+    let mut requests = |instances: &[&str], ticks: std::ops::Range<i64>| {
+        for tick in ticks {
+            for instance in instances {
+                let labels = made::owned(&[("job", "node"), ("instance", instance)]);
+                let source = Arc::new(Source { name: "test".into(), labels });
+                let batch =
+                    fill(&Shape::of_list(source, first.list().clone()), NOW + 1000 * tick, tick as u64);
+                let mut body = Vec::new();
+                let encoded = encoder.encode(&[&batch], &mut body);
+                assert_eq!(encoded.planned, encoded.samples);
+                wire::check(&body, &[&batch], encoder.options());
+            }
+        }
+        encoder.plans()
+    };
+    let same = ["10.0.0.1:9100", "10.0.0.2:9100", "10.9.8.7:9100", "idle_mode.:80", "node_load1:01"];
+    assert_eq!(requests(&same, 0..200), 1, "the best plan has taken the place of the quick one by now");
+    assert_eq!(requests(&["10.0.0.10:9100", "10.0.0.11:9100"], 200..203), 2);
 }

@@ -83,6 +83,16 @@ pub(super) struct Histograms {
     kept: Vec<u8>,
 }
 
+/// Bytes of a label of the source, which another source may have otherwise: `length` of them at `at` are those of label
+/// `label` from its byte `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub at: u32,
+    pub label: u16,
+    pub first: u16,
+    pub length: u16,
+}
+
 /// A request laid out. `values[i]` is where in `bytes` value `i` stands; its time follows one byte after it.
 #[derive(Default)]
 pub(super) struct Layout {
@@ -91,7 +101,16 @@ pub(super) struct Layout {
     pub times: Vec<TimeGroup>,
     pub runs: Vec<Run>,
     pub histograms: Histograms,
+    /// Where labels of the source stand, in a layout that serves all sources of its list whose labels are as long.
+    pub marks: Vec<Mark>,
+    /// Then a number for each byte: 0, or which byte of which label of the source it is.
+    pub origins: Vec<u16>,
 }
+
+/// The first number of [`Layout::origins`].
+pub(super) const FIRST_ORIGIN: u16 = 1;
+/// With more bytes of labels than this, every source has a plan of its own.
+pub(super) const MAX_ORIGINS: usize = 16 << 10;
 
 /// Which value or histogram of which batch (counted in the order of encoding).
 #[derive(Clone, Copy)]
@@ -122,22 +141,57 @@ impl Layout {
         self.runs.clear();
         self.histograms.slots.clear();
         self.histograms.kept.clear();
+        self.marks.clear();
+        self.origins.clear();
         match options.protocol {
             Protocol::V1 => remote_write_v1::lay_out(options, batches, self),
             Protocol::V2 => remote_write_v2::lay_out(options, batches, self),
         }
     }
 
-    /// Adds one series of one batch: `prefix` and `suffix` are the fields before and after its sample.
+    /// Makes the layout one for all sources whose labels have these lengths.
+    pub(super) fn share(&mut self, labels: &[(String, String)]) {
+        let base =
+            |label: u16| labels[..usize::from(label)].iter().map(|(_, value)| value.len()).sum::<usize>();
+        let bases: Vec<usize> = (0..labels.len() as u16).map(base).collect();
+        self.origins.resize(self.bytes.len(), 0);
+        for mark in &self.marks {
+            let number = FIRST_ORIGIN as usize + bases[usize::from(mark.label)];
+            let bytes = &mut self.origins[mark.at as usize..][..usize::from(mark.length)];
+            bytes.iter_mut().zip(number as u16..).for_each(|(origin, number)| *origin = number);
+        }
+    }
+
+    /// Appends to `fills` what of `range` belongs to the source, as it stands in constants of which the range begins at
+    /// `at`.
+    pub(super) fn fills(&self, range: &Range<usize>, at: usize, fills: &mut Vec<Mark>) {
+        let from =
+            self.marks.partition_point(|mark| mark.at as usize + usize::from(mark.length) <= range.start);
+        for mark in self.marks[from..].iter().take_while(|mark| (mark.at as usize) < range.end) {
+            let begin = mark.at as usize;
+            let (first, end) = (begin.max(range.start), (begin + usize::from(mark.length)).min(range.end));
+            fills.push(Mark {
+                at: (at + first - range.start) as u32,
+                label: mark.label,
+                first: (first - begin) as u16,
+                length: (end - first) as u16,
+            });
+        }
+    }
+
+    /// Adds one series of one batch: `prefix` and `suffix` are the fields before and after its sample. Gives where the
+    /// prefix stands in the bytes; that of a histogram stands elsewhere.
     pub(super) fn push(
         &mut self,
         frame: Frame,
         (prefix, suffix): (&[u8], &[u8]),
         place: Place,
         batches: Ordered<'_>,
-    ) {
+    ) -> Option<usize> {
         match place {
-            Place::Float { batch, index } => self.push_float(frame, prefix, suffix, (batch, index), batches),
+            Place::Float { batch, index } => {
+                Some(self.push_float(frame, prefix, suffix, (batch, index), batches))
+            }
             Place::Histogram { batch, index } => {
                 let kept = &mut self.histograms.kept;
                 let start = kept.len() as u32;
@@ -146,6 +200,7 @@ impl Layout {
                 kept.extend_from_slice(suffix);
                 let end = kept.len() as u32;
                 self.histograms.slots.push(HistogramSlot { batch, index, start, middle, end });
+                None
             }
         }
     }
@@ -157,12 +212,13 @@ impl Layout {
         suffix: &[u8],
         (batch, index): (u32, u32),
         batches: Ordered<'_>,
-    ) {
+    ) -> usize {
         let (source, out) = (batches.get(batch), &mut self.bytes);
         let time = source.time(index as usize) as u64;
         let sample = 10 + varint_len(time);
         out.push(frame.series);
         encode_varint((prefix.len() + 2 + sample + suffix.len()) as u64, out);
+        let at = out.len();
         out.extend_from_slice(prefix);
         out.extend_from_slice(&[0x12, sample as u8, 0x09]);
         let number = self.values.len() as u32;
@@ -180,6 +236,7 @@ impl Layout {
             Some(run) if run.batch == batch && run.first + run.length == index => run.length += 1,
             _ => self.runs.push(Run { batch, first: index, length: 1 }),
         }
+        at
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Cost: 8 to 10 ns a value. Memory: [`Record`] and the constant elements, about 30 bytes a value.
 
-use super::layout::{Histograms, Layout, Ordered, Run};
+use super::layout::{Histograms, Layout, Mark, Ordered, Run};
 use super::snappy::{NEAR_OFFSET, copy_element};
 
 /// Copies beside a value are at most this long in the plan, so that they may grow by the value's 8 bytes.
@@ -109,6 +109,8 @@ pub(super) struct Plan {
     /// How many of the constants stand before the first record's.
     pub head: u32,
     pub patches: Box<[Patch]>,
+    /// Where in the constants bytes of the source's labels stand, in a plan that sources share.
+    fills: Box<[Mark]>,
     runs: Box<[Run]>,
     histograms: Histograms,
     /// Whether some record has neither constants nor a copy before its value: then one copy is the whole gap.
@@ -130,6 +132,7 @@ impl Plan {
         mut constants: Vec<u8>,
         head: usize,
         patches: Vec<Patch>,
+        fills: Vec<Mark>,
         layout: &Layout,
     ) -> Self {
         constants.extend_from_slice(&[0; BLOCK]);
@@ -149,6 +152,7 @@ impl Plan {
             constants: constants.into(),
             head: head as u32,
             patches: patches.into(),
+            fills: fills.into(),
             runs: layout.runs.as_slice().into(),
             histograms,
             plain: layout.bytes.len(),
@@ -160,6 +164,7 @@ impl Plan {
         size_of_val(&*self.records)
             + self.constants.len()
             + size_of_val(&*self.patches)
+            + size_of_val(&*self.fills)
             + size_of_val(&*self.runs)
             + self.histograms.memory()
     }
@@ -180,6 +185,11 @@ impl Plan {
             bytes[TIME_WIDTH - 1] &= 0x7f;
             let (first, count) = (usize::from(patch.first), usize::from(patch.count));
             self.constants[patch.at as usize..][..count].copy_from_slice(&bytes[first..][..count]);
+        }
+        for fill in &self.fills {
+            let value = &batches.get(0).shape().source.labels[usize::from(fill.label)].1;
+            let bytes = &value.as_bytes()[usize::from(fill.first)..][..usize::from(fill.length)];
+            self.constants[fill.at as usize..][..bytes.len()].copy_from_slice(bytes);
         }
         values.clear();
         for run in &self.runs {

@@ -5,8 +5,12 @@
 //! Memory is bounded by [`MAX_PLANS`] and [`MAX_PLAN_BYTES`]: the plan that was used longest ago goes first, but
 //! only if it was idle for [`IDLE`] requests; else the new list goes without, for plans that push each other out
 //! would cost more than they save. Plans of shapes that no longer exist are dropped.
+//!
+//! In 1.0 sources that say the same share one plan, if the values of their labels are as long: what differs is filled
+//! in for each request. Then a list that comes or changes is planned once, not once for each target.
 
-use std::hash::{BuildHasher, RandomState};
+use std::any::Any;
+use std::hash::{BuildHasher, Hash as _, Hasher as _, RandomState};
 use std::sync::Weak;
 
 use hashbrown::HashMap;
@@ -31,10 +35,17 @@ const BYTES_A_SERIES: usize = 40;
 pub(super) const BEST_AFTER: u32 = 8;
 /// The same for a single shape: most are one of many, and the best plans of all of them take long to make.
 pub(super) const BEST_AFTER_ALONE: u32 = 512;
+/// The best plan of a single shape is made when the quick one is so old: before, it may be about to change.
+const BEST_AFTER_MS: i64 = 60_000;
+/// Begins the keys of shared plans; shapes are not numbered so high.
+pub(super) const SHARED: u64 = u64::MAX;
+
+/// A shape or list that lives as long as a plan may come again.
+pub(super) type Owner = Weak<dyn Any + Send + Sync>;
 
 struct Entry {
     key: Box<[u64]>,
-    shapes: Box<[Weak<Shape>]>,
+    owners: Box<[Owner]>,
     /// `None` for shapes of which no plan can be made.
     plan: Option<Plan>,
     memory: usize,
@@ -43,6 +54,8 @@ struct Entry {
     /// How often it came, and whether its plan can still become better.
     times: u32,
     is_quick: bool,
+    /// From when on the best plan is worth making.
+    best_at_ms: i64,
 }
 
 /// What the cache says of a list of shapes.
@@ -62,6 +75,8 @@ pub(super) struct PlanCache {
     index: HashMap<Box<[u64]>, usize>,
     memory: usize,
     requests: u64,
+    /// The time of the request under way.
+    now_ms: i64,
     seen: [(u64, u32); MAX_SEEN],
     next_seen: usize,
     hasher: RandomState,
@@ -74,6 +89,7 @@ impl Default for PlanCache {
             index: HashMap::new(),
             memory: 0,
             requests: 0,
+            now_ms: 0,
             seen: [(0, 0); MAX_SEEN],
             next_seen: 0,
             hasher: RandomState::new(),
@@ -91,9 +107,10 @@ impl PlanCache {
         self.entries.len()
     }
 
-    /// Counts a request; now and then drops the plans whose shapes are gone.
-    pub(super) fn tick(&mut self) {
+    /// Counts a request of this time; now and then drops the plans whose shapes are gone.
+    pub(super) fn tick(&mut self, now_ms: i64) {
         self.requests += 1;
+        self.now_ms = now_ms;
         if self.requests.is_multiple_of(SWEEP) {
             self.sweep();
         }
@@ -102,13 +119,18 @@ impl PlanCache {
     /// Looks up the list `key` of `series` values; `quick_after` is how often a list comes before it gets a quick
     /// plan.
     pub(super) fn find(&mut self, key: &[u64], series: usize, quick_after: u32) -> Found {
-        let best_after = if key.len() == 1 { BEST_AFTER_ALONE } else { BEST_AFTER };
+        let is_alone = key.len() == 1 || key.first() == Some(&SHARED);
+        let best_after = if is_alone { BEST_AFTER_ALONE } else { BEST_AFTER };
         if let Some(&at) = self.index.get(key) {
             let entry = &mut self.entries[at];
             entry.used = self.requests;
             entry.times = entry.times.saturating_add(1);
             return match entry.plan {
-                Some(_) if entry.is_quick && entry.times == best_after => Found::Best,
+                Some(_) if entry.is_quick && entry.times >= best_after && entry.best_at_ms <= self.now_ms => {
+                    // It is tried once.
+                    entry.best_at_ms = i64::MAX;
+                    Found::Best
+                }
                 Some(_) => Found::Plan(at),
                 None => Found::No,
             };
@@ -132,11 +154,19 @@ impl PlanCache {
         1
     }
 
+    /// The key of the plan that a source shares with those that have its list, and labels as long as its own.
+    pub(super) fn shared_key(&self, shape: &Shape, key: &mut Vec<u64>) {
+        let lengths = shape.source.labels.iter().map(|(name, value)| (name.as_str(), value.len()));
+        let mut hasher = self.hasher.build_hasher();
+        lengths.for_each(|label| label.hash(&mut hasher));
+        key.extend([SHARED, shape.list().id(), hasher.finish()]);
+    }
+
     /// Takes in the plan of a list that was worth it, in the place of one that it had.
     pub(super) fn insert(
         &mut self,
         key: &[u64],
-        shapes: Box<[Weak<Shape>]>,
+        owners: Box<[Owner]>,
         plan: Option<Plan>,
         is_quick: bool,
     ) -> Found {
@@ -152,7 +182,9 @@ impl PlanCache {
             None => {
                 let (key, used) = (Box::<[u64]>::from(key), self.requests);
                 self.index.insert(key.clone(), self.entries.len());
-                self.entries.push(Entry { key, shapes, plan, memory, used, times: 1, is_quick });
+                let is_alone = key.len() == 1 || key.first() == Some(&SHARED);
+                let best_at_ms = self.now_ms.saturating_add(if is_alone { BEST_AFTER_MS } else { 0 });
+                self.entries.push(Entry { key, owners, plan, memory, used, times: 1, is_quick, best_at_ms });
                 self.entries.len() - 1
             }
         };
@@ -188,7 +220,7 @@ impl PlanCache {
     fn sweep(&mut self) {
         let (memory, before) = (&mut self.memory, self.entries.len());
         self.entries.retain(|entry| {
-            let alive = entry.shapes.iter().all(|shape| shape.strong_count() > 0);
+            let alive = entry.owners.iter().all(|owner| owner.strong_count() > 0);
             *memory -= if alive { 0 } else { entry.memory };
             alive
         });
@@ -211,11 +243,11 @@ mod tests {
     use crate::encode::layout::Layout;
 
     fn plan() -> Option<Plan> {
-        Some(Plan::new(Vec::new(), Vec::new(), 0, Vec::new(), &Layout::default()))
+        Some(Plan::new(Vec::new(), Vec::new(), 0, Vec::new(), Vec::new(), &Layout::default()))
     }
 
     fn offer(cache: &mut PlanCache, key: &[u64]) -> Found {
-        cache.tick();
+        cache.tick(0);
         let found = cache.find(key, 10, if key.len() == 1 { 1 } else { 2 });
         match found {
             Found::Quick | Found::Best => {
@@ -262,7 +294,7 @@ mod tests {
     #[test]
     fn plans_too_large_together_are_not_kept() {
         let mut cache = PlanCache::default();
-        cache.tick();
+        cache.tick(0);
         assert_eq!(cache.find(&[1], MAX_PLAN_BYTES, 1), Found::No);
     }
 }

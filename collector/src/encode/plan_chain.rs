@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::layout::Layout;
+use super::layout::{Layout, Mark};
 use super::plan::{Edge, MAX_EDGE, Patch, Plan, Record, TIME_WIDTH};
 use super::snappy::{MAX_COPY, MAX_OFFSET, copy_cost, encode_copy, encode_literal_tag};
 
@@ -38,6 +38,7 @@ struct Draft {
     records: Vec<Record>,
     constants: Vec<u8>,
     patches: Vec<Patch>,
+    fills: Vec<Mark>,
     /// How many of the constants stand before the first value.
     head: usize,
 }
@@ -65,7 +66,7 @@ impl Chain {
         for number in 0..=layout.values.len() {
             self.push_gap(layout, number, &mut draft)?;
         }
-        Some(Plan::new(draft.records, draft.constants, draft.head, draft.patches, layout))
+        Some(Plan::new(draft.records, draft.constants, draft.head, draft.patches, draft.fills, layout))
     }
 
     /// Plans the bytes between value `number - 1` and value `number`; the last, those after every value.
@@ -143,7 +144,7 @@ impl Chain {
     /// last that begins as it does.
     fn find(&self, layout: &Layout, number: usize, at: usize, to: usize) -> Option<(usize, usize)> {
         let bytes = &layout.bytes;
-        let length = |place: usize, end: usize| common(&bytes[place..end], &bytes[at..to]).min(MAX_COPY);
+        let length = |place: usize, end: usize| common(layout, place..end, at..to).min(MAX_COPY);
         let (place, gap) = self.places[slot(&bytes[at..at + WORD])];
         let noted = (place != NOWHERE.0).then(|| (place as usize, layout.gap(gap as usize).end));
         let aligned = number.checked_sub(1).and_then(|before| {
@@ -176,6 +177,7 @@ impl Draft {
                 self.patches.push(Patch { at, batch: 0, first: 0, count: TIME_WIDTH as u8 });
             }
         }
+        layout.fills(&(from..to), self.constants.len(), &mut self.fills);
         self.constants.extend_from_slice(&layout.bytes[from..to]);
     }
 }
@@ -197,7 +199,7 @@ fn best_start(layout: &Layout, number: usize) -> Beside {
         if offset > MAX_OFFSET {
             break;
         }
-        let length = common(&layout.bytes[source], &layout.bytes[gap.clone()]).min(MAX_EDGE);
+        let length = common(layout, source, gap.clone()).min(MAX_EDGE);
         let high = (value ^ layout.value(other)).leading_zeros() as usize / 8;
         let saved = length + high;
         if saved > best.0 && length > 0 {
@@ -218,7 +220,7 @@ fn best_end(layout: &Layout, number: usize, room: usize) -> Beside {
             break;
         }
         let room = room.min(source.len()).min(MAX_EDGE);
-        let length = common_end(&layout.bytes[source], &layout.bytes[gap.clone()], room);
+        let length = common_end(layout, source, gap.clone(), room);
         let low = (value ^ layout.value(other)).trailing_zeros() as usize / 8;
         let saved = length + low;
         if saved > best.0 && length > 0 {
@@ -233,8 +235,17 @@ fn slot(bytes: &[u8]) -> usize {
     (word.wrapping_mul(0x9e37_79b1) >> (32 - SLOT_BITS)) as usize
 }
 
-/// How many bytes both begin with.
-fn common(a: &[u8], b: &[u8]) -> usize {
+/// How many bytes both begin with; what belongs to the source is like nothing but itself.
+fn common(layout: &Layout, a: Range<usize>, b: Range<usize>) -> usize {
+    let length = equal(&layout.bytes[a.clone()], &layout.bytes[b.clone()]);
+    if layout.origins.is_empty() {
+        return length;
+    }
+    let origins = |from: usize| &layout.origins[from..from + length];
+    origins(a.start).iter().zip(origins(b.start)).take_while(|(x, y)| x == y).count()
+}
+
+fn equal(a: &[u8], b: &[u8]) -> usize {
     let (a_words, _) = a.as_chunks::<8>();
     let (b_words, _) = b.as_chunks::<8>();
     for (number, (x, y)) in a_words.iter().zip(b_words).enumerate() {
@@ -248,7 +259,12 @@ fn common(a: &[u8], b: &[u8]) -> usize {
 }
 
 /// How many bytes both end with, at most `room`.
-fn common_end(a: &[u8], b: &[u8], room: usize) -> usize {
-    let pairs = a.iter().rev().zip(b.iter().rev());
-    pairs.take(room).take_while(|(x, y)| x == y).count()
+fn common_end(layout: &Layout, a: Range<usize>, b: Range<usize>, room: usize) -> usize {
+    let backwards = |range: &Range<usize>| layout.bytes[range.clone()].iter().rev();
+    let length = backwards(&a).zip(backwards(&b)).take(room).take_while(|(x, y)| x == y).count();
+    if layout.origins.is_empty() {
+        return length;
+    }
+    let origins = |end: usize| layout.origins[end - length..end].iter().rev();
+    origins(a.end).zip(origins(b.end)).take_while(|(x, y)| x == y).count()
 }

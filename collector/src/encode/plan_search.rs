@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::layout::{Layout, TimeGroup};
+use super::layout::{Layout, MAX_ORIGINS, Mark, TimeGroup};
 use super::plan::{Edge, MAX_EDGE, Patch, Plan, Record, TIME_WIDTH};
 use super::snappy::{
     MAX_COPY, MAX_OFFSET, NEAR_LENGTHS, NEAR_OFFSET, copy_cost, encode_copy, encode_literal_tag,
@@ -32,6 +32,8 @@ const HASH_BITS: u32 = 14;
 /// Stands for the bytes of values, which match nothing.
 const VALUE: u16 = u16::MAX;
 const NONE: u32 = u32::MAX;
+/// Codes of the bytes that belong to a source begin here: above those of a single time, for a source stands alone.
+const FIRST_FOREIGN: u16 = VALUE - MAX_ORIGINS as u16 - 1;
 
 /// The longest repeat that ends or begins at a place: how long, and how far back. 0 where there is none.
 #[derive(Clone, Copy, Default, Debug)]
@@ -50,7 +52,7 @@ struct Matches {
 /// The memory of a search, to be used again.
 #[derive(Default)]
 pub(super) struct Search {
-    /// A code for each byte: its value, or [`VALUE`], or for times 256 and up.
+    /// A code for each byte: its value, or [`VALUE`], for times 256 and up, or those of a source [`FIRST_FOREIGN`] and up.
     codes: Vec<u16>,
     heads: Vec<u32>,
     chain: Vec<u32>,
@@ -64,6 +66,7 @@ struct Draft<'a> {
     records: Vec<Record>,
     constants: Vec<u8>,
     patches: Vec<Patch>,
+    fills: Vec<Mark>,
     /// The group of the time of the last value.
     group: usize,
     head: usize,
@@ -86,6 +89,7 @@ impl Search {
             records: vec![Record::default(); layout.values.len()],
             constants: Vec::new(),
             patches: Vec::new(),
+            fills: Vec::new(),
             group: 0,
             head: 0,
             offset: 0,
@@ -95,7 +99,7 @@ impl Search {
         for number in 0..=layout.values.len() {
             self.plan_gap(number, &mut draft)?;
         }
-        Some(Plan::new(draft.records, draft.constants, draft.head, draft.patches, layout))
+        Some(Plan::new(draft.records, draft.constants, draft.head, draft.patches, draft.fills, layout))
     }
 
     /// Gives every byte its code: bytes that change from request to request must not look like others.
@@ -112,6 +116,9 @@ impl Search {
             for (n, code) in self.codes[at + 9..][..TIME_WIDTH].iter_mut().enumerate() {
                 *code = (256 + group * TIME_WIDTH + n) as u16;
             }
+        }
+        for (code, origin) in self.codes.iter_mut().zip(&layout.origins).filter(|(_, origin)| **origin > 0) {
+            *code = FIRST_FOREIGN + origin;
         }
         self.heads.clear();
         self.heads.resize(1 << HASH_BITS, NONE);
@@ -327,6 +334,7 @@ impl Draft<'_> {
                 });
             }
         }
+        self.layout.fills(&range, self.constants.len(), &mut self.fills);
         self.constants.extend_from_slice(&self.layout.bytes[range]);
     }
 }

@@ -8,15 +8,15 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 
 use super::labels::Rewrite;
-use super::layout::{Frame, Layout, Ordered};
+use super::layout::{Frame, Layout, MAX_ORIGINS, Ordered};
 use super::plan::TIME_WIDTH;
-use super::plan_cache::{BEST_AFTER, Found, PlanCache};
+use super::plan_cache::{BEST_AFTER, Found, Owner, PlanCache, SHARED};
 use super::plan_chain::Chain;
 use super::plan_search::Search;
 use super::protobuf::{encode_varint, varint_len};
 use super::snappy::Matcher;
 use super::{remote_write_v1, remote_write_v2};
-use crate::model::Batch;
+use crate::model::{Batch, Shape};
 
 /// For requests of more floats than this no best plan is searched: it takes up to 20 us a series.
 const MAX_SEARCHED_VALUES: usize = 20_000;
@@ -121,7 +121,7 @@ impl Encoder {
     /// If the request would be 4 GiB or more when decompressed.
     pub fn encode<B: Borrow<Batch>>(&mut self, batches: &[B], out: &mut Vec<u8>) -> Encoded {
         self.arrange(batches);
-        self.cache.tick();
+        self.cache.tick(batches.first().map_or(0, |batch| batch.borrow().time_ms));
         self.tail.clear();
         self.body.clear();
         let order = std::mem::take(&mut self.order);
@@ -140,14 +140,12 @@ impl Encoder {
                             self.encode_plain(one, &mut encoded);
                             continue;
                         }
-                        key.clear();
-                        key.push(one.get(0).shape().id() << 1);
-                        self.encode_alone(one, &key, &mut encoded);
+                        self.encode_alone(one, &mut key, &mut encoded);
                     }
                 }
             }
             _ if !narrow => self.encode_plain(all, &mut encoded),
-            _ if all.len() == 1 => self.encode_alone(all, &key, &mut encoded),
+            _ if all.len() == 1 => self.encode_alone(all, &mut key, &mut encoded),
             _ => {
                 if !self.encode_planned(all, &key, 2, &mut encoded) {
                     self.encode_plain(all, &mut encoded);
@@ -181,10 +179,26 @@ impl Encoder {
     }
 
     /// Appends a single batch to the body.
-    fn encode_alone(&mut self, batch: Ordered<'_>, key: &[u64], encoded: &mut Encoded) {
+    fn encode_alone(&mut self, batch: Ordered<'_>, key: &mut Vec<u64>, encoded: &mut Encoded) {
+        let shape = batch.get(0).shape();
+        key.clear();
+        if self.shares(shape) {
+            self.cache.shared_key(shape, key);
+        } else {
+            key.push(shape.id() << 1);
+        }
         if !self.encode_planned(batch, key, 1, encoded) {
             self.encode_plain(batch, encoded);
         }
+    }
+
+    /// Whether the shape's plan may serve other sources.
+    fn shares(&self, shape: &Shape) -> bool {
+        // The symbols of 2.0 depend on which values are equal, and rules may make anything of a label.
+        let is_free = self.options.protocol == Protocol::V1 && self.options.rewrite.is_none();
+        let has_native = self.options.native_histograms && !shape.histograms().is_empty();
+        let bytes: usize = shape.source.labels.iter().map(|(_, value)| value.len()).sum();
+        is_free && !has_native && bytes <= MAX_ORIGINS
     }
 
     /// Appends to the body if there is a plan, or one is made: a quick one when the list has come `quick_after`
@@ -200,6 +214,10 @@ impl Encoder {
         let mut found = self.cache.find(key, series, quick_after);
         if matches!(found, Found::Quick | Found::Best) {
             self.layout.lay_out(&self.options, batches);
+            let is_shared = key.first() == Some(&SHARED);
+            if is_shared {
+                self.layout.share(&batches.get(0).shape().source.labels);
+            }
             let is_quick = found == Found::Quick || series > MAX_SEARCHED_VALUES;
             // The quick one knows a single time.
             let plan = match is_quick && self.layout.times.len() <= 1 {
@@ -207,8 +225,12 @@ impl Encoder {
                 false if series > MAX_SEARCHED_VALUES => None,
                 false => self.search.plan(&self.layout),
             };
-            let shapes = batches.iter().map(|batch| Arc::downgrade(batch.shape())).collect();
-            found = self.cache.insert(key, shapes, plan, is_quick);
+            let owner = |batch: &Batch| -> Owner {
+                let shape = batch.shape();
+                if is_shared { Arc::downgrade(shape.list()) as Owner } else { Arc::downgrade(shape) as Owner }
+            };
+            let owners = batches.iter().map(owner).collect();
+            found = self.cache.insert(key, owners, plan, is_quick);
         }
         let Found::Plan(at) = found else { return false };
         let plan = self.cache.plan(at);
