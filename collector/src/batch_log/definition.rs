@@ -1,22 +1,25 @@
-//! A shape spelled out, so that a segment stands alone: source, strings, and series that refer to the strings.
+//! A shape spelled out, so that a segment stands alone: the list of its series, which other sources may share, and
+//! whose it is.
 //!
-//! The payload of its record is the shape's number in the segment, the numbers that are free again, and the
-//! content, compressed (snappy). The content is the same for equal shapes, whatever the segment or the process.
+//! The payload of a list's record is its number in the segment and its content, compressed (snappy): strings, and
+//! series that refer to the strings. The content is the same for equal lists, whatever the segment or the process.
+//! The payload of a shape's record is its number in the segment, the numbers that are free again, the number of its
+//! list, and the source.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::numbers::{Input, encode_number, encode_text};
-use crate::model::{Form, Kind, SeriesId, SeriesSpec, SeriesTable, SeriesView, Shape, Source};
+use crate::model::{Form, Kind, SeriesId, SeriesList, SeriesSpec, SeriesTable, SeriesView, Shape, Source};
 
-/// A definition is not unpacked to more than this.
+/// A list is not unpacked to more than this.
 const MAX_CONTENT: usize = 64 << 20;
 /// Beside the kind of a series: its form.
 const CLASSIC: u8 = 0x80;
 const TIMED: u8 = 0x40;
 
-/// The strings of a definition, numbered as they come.
+/// The strings of a list, numbered as they come.
 #[derive(Default)]
 struct Strings<'a> {
     numbers: HashMap<&'a str, u64>,
@@ -34,24 +37,18 @@ impl<'a> Strings<'a> {
     }
 }
 
-/// Appends the content of a shape's definition. Locks the series table.
-pub(super) fn encode_content(shape: &Shape, out: &mut Vec<u8>) {
-    let table = shape.table().lock();
+/// Appends the content of a list. Locks the series table.
+pub(super) fn encode_content(list: &SeriesList, out: &mut Vec<u8>) {
+    let table = list.table().lock();
     let mut strings = Strings::default();
     let mut series = Vec::new();
-    encode_number(shape.floats().len() as u64, &mut series);
-    for &(id, form) in shape.floats() {
+    encode_number(list.floats().len() as u64, &mut series);
+    for &(id, form) in list.floats() {
         encode_series(table.view(id), form, &mut strings, &mut series);
     }
-    encode_number(shape.histograms().len() as u64, &mut series);
-    for &id in shape.histograms() {
+    encode_number(list.histograms().len() as u64, &mut series);
+    for &id in list.histograms() {
         encode_series(table.view(id), Form::Always, &mut strings, &mut series);
-    }
-    encode_text(&shape.source.name, out);
-    encode_number(shape.source.labels.len() as u64, out);
-    for (name, value) in &shape.source.labels {
-        encode_text(name, out);
-        encode_text(value, out);
     }
     encode_number(strings.texts.len() as u64, out);
     strings.texts.iter().for_each(|text| encode_text(text, out));
@@ -76,32 +73,67 @@ pub(super) fn pack_content(content: &[u8]) -> Box<[u8]> {
     snap::raw::Encoder::new().compress_vec(content).expect("content is below 4 GiB").into()
 }
 
-/// Appends the payload of a definition's record.
-pub(super) fn encode_definition(number: u32, freed: &[u32], packed: &[u8], out: &mut Vec<u8>) {
+/// Appends the payload of a list's record.
+pub(super) fn encode_list(number: u32, packed: &[u8], out: &mut Vec<u8>) {
     encode_number(number.into(), out);
-    encode_number(freed.len() as u64, out);
-    freed.iter().for_each(|&number| encode_number(number.into(), out));
     out.extend_from_slice(packed);
 }
 
-/// A definition read from a record.
-pub(super) struct Definition {
-    pub number: u32,
-    pub freed: Vec<u32>,
-    pub content: Vec<u8>,
+/// The number of a list's record, and its content, packed.
+pub(super) fn parse_list(payload: &[u8]) -> Option<(u64, &[u8])> {
+    let mut input = Input(payload);
+    Some((input.number()?, input.0))
 }
 
-/// The parts of a definition's record; `None` where they make no sense.
-pub(super) fn parse_definition(payload: &[u8]) -> Option<Definition> {
-    let mut input = Input(payload);
-    let number = input.number()?.try_into().ok()?;
-    let freed = (0..input.count()?).map(|_| input.number()?.try_into().ok()).collect::<Option<_>>()?;
-    let length = snap::raw::decompress_len(input.0).ok()?;
-    if length > MAX_CONTENT {
-        return None;
+/// Unpacks the content of a list; `None` where it makes no sense.
+pub(super) fn unpack_content(packed: &[u8]) -> Option<Vec<u8>> {
+    let length = snap::raw::decompress_len(packed).ok()?;
+    (length <= MAX_CONTENT).then(|| snap::raw::Decoder::new().decompress_vec(packed).ok())?
+}
+
+/// Appends the payload of a shape's record.
+pub(super) fn encode_definition(number: u32, freed: &[u32], list: u32, shape: &Shape, out: &mut Vec<u8>) {
+    encode_number(number.into(), out);
+    encode_number(freed.len() as u64, out);
+    freed.iter().for_each(|&number| encode_number(number.into(), out));
+    encode_number(list.into(), out);
+    encode_source(&shape.source, out);
+}
+
+/// Appends whose a shape is.
+pub(super) fn encode_source(source: &Source, out: &mut Vec<u8>) {
+    encode_text(&source.name, out);
+    encode_number(source.labels.len() as u64, out);
+    for (name, value) in &source.labels {
+        encode_text(name, out);
+        encode_text(value, out);
     }
-    let content = snap::raw::Decoder::new().decompress_vec(input.0).ok()?;
-    Some(Definition { number, freed, content })
+}
+
+/// A shape read from its record.
+pub(super) struct Definition<'a> {
+    pub number: u64,
+    pub freed: Vec<u64>,
+    pub list: u64,
+    /// What [`encode_source`] wrote.
+    pub source: &'a [u8],
+}
+
+/// The parts of a shape's record; `None` where they make no sense.
+pub(super) fn parse_definition(payload: &[u8]) -> Option<Definition<'_>> {
+    let mut input = Input(payload);
+    let number = input.number()?;
+    let freed = (0..input.count()?).map(|_| input.number()).collect::<Option<_>>()?;
+    Some(Definition { number, freed, list: input.number()?, source: input.0 })
+}
+
+/// The source that [`encode_source`] wrote; `None` where it makes no sense.
+pub(super) fn parse_source(source: &[u8]) -> Option<Source> {
+    let mut input = Input(source);
+    let name = input.text()?.to_owned();
+    let label = |input: &mut Input<'_>| Some((input.text()?.to_owned(), input.text()?.to_owned()));
+    let labels = (0..input.count()?).map(|_| label(&mut input)).collect::<Option<Vec<_>>>()?;
+    Some(Source { name, labels })
 }
 
 /// One series as it stands in a content.
@@ -112,12 +144,9 @@ struct Spelled<'a> {
     labels: Vec<(&'a str, &'a str)>,
 }
 
-/// The shape of a content, its series taken from the table or added to it; `None` where it makes no sense.
-pub(super) fn parse_content(content: &[u8], table: &Arc<SeriesTable>) -> Option<Arc<Shape>> {
+/// The list of a content, its series taken from the table or added to it; `None` where it makes no sense.
+pub(super) fn parse_content(content: &[u8], table: &Arc<SeriesTable>) -> Option<Arc<SeriesList>> {
     let mut input = Input(content);
-    let name = input.text()?.to_owned();
-    let label = |input: &mut Input<'_>| Some((input.text()?.to_owned(), input.text()?.to_owned()));
-    let labels = (0..input.count()?).map(|_| label(&mut input)).collect::<Option<Vec<_>>>()?;
     let texts = (0..input.count()?).map(|_| input.text()).collect::<Option<Vec<_>>>()?;
     let floats = (0..input.count()?).map(|_| parse_series(&mut input, &texts)).collect::<Option<Vec<_>>>()?;
     let histograms =
@@ -130,7 +159,7 @@ pub(super) fn parse_content(content: &[u8], table: &Arc<SeriesTable>) -> Option<
     let floats = floats.iter().map(|spelled| (acquire(spelled), spelled.form)).collect();
     let histograms = histograms.iter().map(acquire).collect();
     drop(guard);
-    Some(Shape::new(Arc::new(Source { name, labels }), table.clone(), floats, histograms))
+    Some(SeriesList::new(table.clone(), floats, histograms))
 }
 
 fn parse_series<'a>(input: &mut Input<'a>, texts: &[&'a str]) -> Option<Spelled<'a>> {

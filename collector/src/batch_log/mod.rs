@@ -9,11 +9,12 @@
 //!   every shape that it uses is defined in it. Records carry a mark, a length, a sequence number and a checksum
 //!   (`record.rs`). A batch is packed against the one before it of the same shape in the same segment
 //!   (`pack.rs`); at least every [`KEY_EVERY`]th stands alone, and at least before every [`DEFINE_EVERY`]th its
-//!   shape is defined anew (`definition.rs`).
+//!   shape is defined anew, and at least before every [`DEFINE_EVERY`]th of all its shapes the list of their series
+//!   (`definition.rs`).
 //! - `<endpoint>.position`: the acknowledged position (`position.rs`).
 //!
 //! A record that is damaged costs itself and, at most, what was packed against it: the batches of its shape up to
-//! the next that stands alone, or, if it was a definition of which no copy is known, up to the next definition.
+//! the next that stands alone, or, if it was a definition of which no copy is known, up to the next one.
 //! Both are counted. Appends are one write each and not synced: a crash of the process loses nothing that was
 //! appended, a crash of the machine what its kernel had not yet written.
 //!

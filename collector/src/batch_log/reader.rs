@@ -6,30 +6,41 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 
 use super::LogError;
-use super::definition::{parse_content, parse_definition};
+use super::definition::{parse_content, parse_definition, parse_list, parse_source, unpack_content};
 use super::files::{Window, segment_path};
 use super::numbers::Input;
 use super::pack::State;
 use super::record::{self, Kind};
 use super::shared::Shared;
-use crate::model::{Batch, Shape};
+use crate::model::{Batch, SeriesList, Shape};
 
 /// A read buffer larger than this is given back when a segment ends.
 const MAX_KEPT_BUFFER: usize = 1 << 20;
 
 /// A shape as its segment defines it, and its last batch.
 struct Known {
-    shape: Arc<Shape>,
+    /// The number of its list, and its source as it was spelled.
+    list: u64,
+    source: Box<[u8]>,
+    /// Made when its first batch comes: its list may be known only then.
+    shape: Option<Arc<Shape>>,
     state: State,
     /// The batch that `state` is, 0 for none.
     last: u64,
+}
+
+/// What the records of a segment have defined so far.
+#[derive(Default)]
+struct Definitions {
+    lists: HashMap<u64, Arc<SeriesList>>,
+    shapes: HashMap<u64, Known>,
 }
 
 /// The segment that is read.
 struct Open {
     first: u64,
     window: Window,
-    known: HashMap<u64, Known>,
+    known: Definitions,
     /// How far it was committed when that was last asked.
     limit: u64,
 }
@@ -142,7 +153,7 @@ impl Reader {
         let path = segment_path(&self.shared.folder, first);
         let memory = std::mem::take(&mut self.memory);
         let window = Window::open(&path, memory).map_err(|error| LogError::io(&path, error))?;
-        self.open = Some(Open { first, window, known: HashMap::new(), limit });
+        self.open = Some(Open { first, window, known: Definitions::default(), limit });
         Ok(true)
     }
 
@@ -179,19 +190,26 @@ impl Open {
     /// Takes the record of `length` bytes at hand.
     fn take(&mut self, length: usize, next: u64, batch: &mut Batch, shared: &Shared) -> Step {
         let found = record::known(self.window.rest(), length);
-        if found.kind == Kind::Definition {
-            define(&mut self.known, found.payload, shared);
-            return Step::Passed;
+        match found.kind {
+            Kind::Definition => {
+                self.known.define(found.payload);
+                return Step::Passed;
+            }
+            Kind::List => {
+                self.known.define_list(found.payload, shared);
+                return Step::Passed;
+            }
+            Kind::Batch => {}
         }
         let sequence = record::sequence(self.first, found.sequence);
         let width = shared.count.width(record::samples(found.payload));
         let mut input = Input(found.payload);
         let mut take = || {
-            let known = self.known.get_mut(&input.number()?)?;
+            let (known, shape) = self.known.find(input.number()?, shared)?;
             let back = input.number()?;
             input.number()?;
             if back == 0 {
-                known.state.reset(known.shape.floats().len(), known.shape.histograms().len());
+                known.state.reset(shape.floats().len(), shape.histograms().len());
             } else if known.last == 0 || known.last + back != sequence {
                 known.last = 0;
                 return None;
@@ -200,7 +218,7 @@ impl Open {
             known.last = 0;
             known.state.decode(&mut input, batch)?;
             known.last = sequence;
-            batch.shape = Some(known.shape.clone());
+            batch.shape = Some(shape);
             Some(())
         };
         match take() {
@@ -211,23 +229,59 @@ impl Open {
     }
 }
 
-/// Takes in a definition; `None` where it makes no sense, though its checksum is right.
-fn define(known: &mut HashMap<u64, Known>, payload: &[u8], shared: &Shared) -> Option<()> {
-    let definition = parse_definition(payload)?;
-    for freed in definition.freed {
-        known.remove(&u64::from(freed));
-    }
-    if known.contains_key(&u64::from(definition.number)) {
-        return Some(());
-    }
-    let shape = match shared.known_shape(&definition.content) {
-        Some(shape) => shape,
-        None => {
-            let shape = parse_content(&definition.content, &shared.table)?;
-            shared.remember_shape(&definition.content, &shape);
-            shape
+impl Definitions {
+    /// Takes in a list; `None` where it makes no sense, though its checksum is right.
+    fn define_list(&mut self, payload: &[u8], shared: &Shared) -> Option<()> {
+        let (number, packed) = parse_list(payload)?;
+        if self.lists.contains_key(&number) {
+            return Some(());
         }
-    };
-    known.insert(definition.number.into(), Known { shape, state: State::default(), last: 0 });
-    Some(())
+        let content = unpack_content(packed)?;
+        let list = match shared.known_list(&content) {
+            Some(list) => list,
+            None => {
+                let list = parse_content(&content, &shared.table)?;
+                shared.remember_list(&content, &list);
+                list
+            }
+        };
+        self.lists.insert(number, list);
+        Some(())
+    }
+
+    /// Takes in a shape; `None` where it makes no sense.
+    fn define(&mut self, payload: &[u8]) -> Option<()> {
+        let definition = parse_definition(payload)?;
+        for freed in definition.freed {
+            self.shapes.remove(&freed);
+        }
+        self.shapes.entry(definition.number).or_insert_with(|| Known {
+            list: definition.list,
+            source: definition.source.into(),
+            shape: None,
+            state: State::default(),
+            last: 0,
+        });
+        Some(())
+    }
+
+    /// The shape of that number; `None` while a part of it is not known.
+    fn find(&mut self, number: u64, shared: &Shared) -> Option<(&mut Known, Arc<Shape>)> {
+        let known = self.shapes.get_mut(&number)?;
+        if let Some(shape) = &known.shape {
+            let shape = shape.clone();
+            return Some((known, shape));
+        }
+        let list = self.lists.get(&known.list)?;
+        let shape = match shared.known_shape(list, &known.source) {
+            Some(shape) => shape,
+            None => {
+                let shape = Shape::of_list(Arc::new(parse_source(&known.source)?), list.clone());
+                shared.remember_shape(&known.source, &shape);
+                shape
+            }
+        };
+        known.shape = Some(shape.clone());
+        Some((known, shape))
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! 14 bytes: a mark (2), the checksum of all that follows (4, CRC-32), the length of the payload with the kind of
 //! the record in its top byte (4), and the low half of a sequence number (4); then the payload. A batch has a
-//! number of its own; a definition that of the batch after it.
+//! number of its own; a shape and a list that of the batch after them.
 
 use super::MAX_RECORD;
 use super::numbers::Input;
@@ -12,13 +12,22 @@ pub(super) const HEAD: usize = 14;
 /// Begins every record: rare in packed numbers, and no text.
 const MARK: [u8; 2] = [0xc3, 0x96];
 /// Opens every segment: what it is, and the version of the format. The reader goes on without it.
-pub(super) const OPENING: [u8; 8] = *b"batches\x01";
+pub(super) const OPENING: [u8; 8] = *b"batches\x02";
 
 /// What a record holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
     Batch = 1,
+    /// A shape.
     Definition = 2,
+    /// The series of shapes.
+    List = 3,
+}
+
+impl Kind {
+    fn from_number(number: u32) -> Option<Self> {
+        [Kind::Batch, Kind::Definition, Kind::List].into_iter().find(|&kind| kind as u32 == number)
+    }
 }
 
 /// A sound record, somewhere in a buffer.
@@ -56,7 +65,7 @@ pub(super) fn end(kind: Kind, sequence: u64, start: usize, out: &mut [u8]) -> Re
 /// # Panics
 /// If there is none.
 pub(super) fn known(bytes: &[u8], length: usize) -> Record<'_> {
-    let kind = if bytes[9] == Kind::Batch as u8 { Kind::Batch } else { Kind::Definition };
+    let kind = Kind::from_number(bytes[9].into()).expect("a sound record");
     let sequence = u32::from_le_bytes([bytes[10], bytes[11], bytes[12], bytes[13]]);
     Record { kind, sequence, payload: &bytes[HEAD..length] }
 }
@@ -85,11 +94,7 @@ pub(super) fn parse(bytes: &[u8], room: u64) -> Found<'_> {
     let Some(head) = bytes.first_chunk::<HEAD>() else { return Found::Needs(HEAD) };
     let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let (checksum, length, sequence) = (word(2), word(6) & 0xff_ffff, word(10));
-    let kind = match word(6) >> 24 {
-        1 => Kind::Batch,
-        2 => Kind::Definition,
-        _ => return Found::Nothing,
-    };
+    let Some(kind) = Kind::from_number(word(6) >> 24) else { return Found::Nothing };
     let whole = HEAD + length as usize;
     if whole as u64 > room {
         return Found::Nothing;

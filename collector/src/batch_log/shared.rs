@@ -10,10 +10,10 @@ use hashbrown::HashMap;
 
 use super::Count;
 use super::position::Acknowledged;
-use crate::model::{SeriesTable, Shape};
+use crate::model::{SeriesList, SeriesTable, Shape};
 
-/// Shapes that are remembered by their content; when there are more, the dead ones are forgotten.
-const SWEEP_SHAPES: usize = 256;
+/// Lists and shapes that are remembered by their content; when there are more, the dead ones are forgotten.
+const SWEEP: usize = 256;
 
 /// A segment as the log knows it. Its key is the sequence number of its first batch.
 #[derive(Clone, Copy, Debug)]
@@ -37,10 +37,30 @@ impl Extent {
     }
 }
 
-#[derive(Default)]
-struct Shapes {
-    by_content: HashMap<(u64, usize), Weak<Shape>>,
+/// What lives, by a hash of its content and the length of that.
+struct Memory<T> {
+    by_content: HashMap<(u64, usize), Weak<T>>,
     sweep_at: usize,
+}
+
+impl<T> Default for Memory<T> {
+    fn default() -> Self {
+        Memory { by_content: HashMap::new(), sweep_at: SWEEP }
+    }
+}
+
+impl<T> Memory<T> {
+    fn get(&self, key: (u64, usize)) -> Option<Arc<T>> {
+        self.by_content.get(&key)?.upgrade()
+    }
+
+    fn insert(&mut self, key: (u64, usize), value: &Arc<T>) {
+        if self.by_content.len() >= self.sweep_at {
+            self.by_content.retain(|_, value| value.strong_count() > 0);
+            self.sweep_at = SWEEP.max(self.by_content.len() * 2);
+        }
+        self.by_content.insert(key, Arc::downgrade(value));
+    }
 }
 
 #[derive(Default)]
@@ -74,7 +94,8 @@ pub(super) struct Shared {
     pub count: Count,
     pub counters: Counters,
     extent: Mutex<Extent>,
-    shapes: Mutex<Shapes>,
+    lists: Mutex<Memory<SeriesList>>,
+    shapes: Mutex<Memory<Shape>>,
     endpoints: Mutex<Vec<Arc<Acknowledged>>>,
     hasher: RandomState,
     /// The first batch of the oldest segment: readers of what went before it move on.
@@ -94,6 +115,7 @@ impl Shared {
             count,
             counters: Counters::default(),
             extent: Mutex::new(extent),
+            lists: Mutex::default(),
             shapes: Mutex::default(),
             endpoints: Mutex::default(),
             hasher: RandomState::new(),
@@ -115,21 +137,25 @@ impl Shared {
         self.endpoints().iter().map(|endpoint| endpoint.next()).min().unwrap_or(next)
     }
 
-    /// The living shape of that content.
-    pub(super) fn known_shape(&self, content: &[u8]) -> Option<Arc<Shape>> {
-        let key = (self.hasher.hash_one(content), content.len());
-        locked(&self.shapes).by_content.get(&key)?.upgrade()
+    /// The living list of that content.
+    pub(super) fn known_list(&self, content: &[u8]) -> Option<Arc<SeriesList>> {
+        locked(&self.lists).get((self.hasher.hash_one(content), content.len()))
     }
 
-    /// Remembers that `shape` has that content.
-    pub(super) fn remember_shape(&self, content: &[u8], shape: &Arc<Shape>) {
-        let key = (self.hasher.hash_one(content), content.len());
-        let mut shapes = locked(&self.shapes);
-        if shapes.by_content.len() >= shapes.sweep_at.max(SWEEP_SHAPES) {
-            shapes.by_content.retain(|_, shape| shape.strong_count() > 0);
-            shapes.sweep_at = shapes.by_content.len() * 2;
-        }
-        shapes.by_content.insert(key, Arc::downgrade(shape));
+    /// Remembers that `list` has that content.
+    pub(super) fn remember_list(&self, content: &[u8], list: &Arc<SeriesList>) {
+        locked(&self.lists).insert((self.hasher.hash_one(content), content.len()), list);
+    }
+
+    /// The living shape of that list whose source is spelled so.
+    pub(super) fn known_shape(&self, list: &SeriesList, source: &[u8]) -> Option<Arc<Shape>> {
+        locked(&self.shapes).get((self.hasher.hash_one((list.id(), source)), source.len()))
+    }
+
+    /// Remembers that the source of `shape` is spelled so.
+    pub(super) fn remember_shape(&self, source: &[u8], shape: &Arc<Shape>) {
+        let key = (self.hasher.hash_one((shape.list().id(), source)), source.len());
+        locked(&self.shapes).insert(key, shape);
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 
-use super::definition::{encode_content, encode_definition, pack_content};
+use super::definition::{encode_content, encode_definition, encode_list, encode_source, pack_content};
 use super::files::{self, Window};
 use super::numbers::encode_number;
 use super::pack::State;
@@ -16,7 +16,7 @@ use super::position::{self, Position};
 use super::record::{self, Kind, OPENING};
 use super::shared::{Extent, Segment, Shared, Stats};
 use super::{DEFINE_EVERY, KEY_EVERY, Limits, LogError, Reader};
-use crate::model::{Batch, SeriesTable, Shape};
+use crate::model::{Batch, SeriesList, SeriesTable, Shape};
 
 /// Shapes of a segment beyond which those that no longer live are forgotten.
 const SWEEP_SHAPES: usize = 64;
@@ -24,10 +24,18 @@ const SWEEP_SHAPES: usize = 64;
 /// Bytes of packed contents that are kept for the next segment; what goes beyond is spelled out again.
 const MAX_PACKED: usize = 64 << 20;
 
-/// The content of a shape, packed: segments repeat it, and to spell it out costs a hundred times its writing.
+/// The content of a list, packed: segments repeat it, and to spell it out costs a hundred times its writing.
 struct Packed {
-    shape: Weak<Shape>,
+    list: Weak<SeriesList>,
     content: Box<[u8]>,
+}
+
+/// A list that has come in the active segment.
+struct KnownList {
+    number: u32,
+    /// Batches of any of its shapes since it was written.
+    uses: u32,
+    list: Weak<SeriesList>,
 }
 
 /// A shape that has come in the active segment.
@@ -57,7 +65,9 @@ pub struct BatchLog {
     shared: Arc<Shared>,
     active: Option<Active>,
     known: HashMap<u64, Known>,
+    lists: HashMap<u64, KnownList>,
     next_number: u32,
+    next_list: u32,
     freed: Vec<u32>,
     sweep_at: usize,
     content: Vec<u8>,
@@ -107,7 +117,9 @@ impl BatchLog {
             shared,
             active: None,
             known: HashMap::new(),
+            lists: HashMap::new(),
             next_number: 0,
+            next_list: 0,
             freed: Vec::new(),
             sweep_at: SWEEP_SHAPES,
             content: Vec::new(),
@@ -198,6 +210,7 @@ impl BatchLog {
             self.begin_segment(sequence)?;
         }
         self.buffer.clear();
+        self.encode_list_if_due(batch.shape().list(), sequence)?;
         self.encode_definition_if_due(batch.shape(), sequence)?;
         self.encode_batch(batch, sequence)?;
         let active = self.active.as_mut().expect("begun above");
@@ -219,6 +232,7 @@ impl BatchLog {
         let known = self.known.get_mut(&batch.shape().id()).expect("defined above");
         (known.sound, known.last) = (true, sequence);
         (known.defined, known.key) = (known.defined + 1, known.key + 1);
+        self.lists.get_mut(&batch.shape().list().id()).expect("defined above").uses += 1;
         if over {
             self.enforce(batch.time_ms);
         }
@@ -232,8 +246,9 @@ impl BatchLog {
         let file = options.write(true).create(true).truncate(true).mode(0o640).open(&path).map_err(fail)?;
         file.write_all_at(&OPENING, 0).map_err(fail)?;
         self.known.clear();
+        self.lists.clear();
         self.freed.clear();
-        self.next_number = 0;
+        (self.next_number, self.next_list) = (0, 0);
         self.active = Some(Active { first, file, path, bytes: OPENING.len() as u64 });
         Ok(())
     }
@@ -252,10 +267,13 @@ impl BatchLog {
                 lives
             });
             self.sweep_at = SWEEP_SHAPES.max(self.known.len() * 2);
-            self.packed.retain(|_, packed| packed.shape.strong_count() > 0);
-            self.packed_bytes = self.packed.values().map(|packed| packed.content.len()).sum();
+            self.lists.retain(|_, known| known.list.strong_count() > 0);
+            self.forget_dead();
         }
-        self.pack(shape);
+        self.content.clear();
+        encode_source(&shape.source, &mut self.content);
+        self.shared.remember_shape(&self.content, shape);
+        let list = self.lists.get(&shape.list().id()).expect("defined before").number;
         let next_number = &mut self.next_number;
         let known = self.known.entry(shape.id()).or_insert_with(|| {
             *next_number += 1;
@@ -272,32 +290,56 @@ impl BatchLog {
         (known.defined, known.sound) = (0, false);
         let start = record::begin(&mut self.buffer);
         // Numbers stay in `freed` when the write fails; to hear of them twice does a reader no harm.
-        let packed = self.packed.get(&shape.id()).expect("packed above");
-        encode_definition(known.number, &self.freed, &packed.content, &mut self.buffer);
+        encode_definition(known.number, &self.freed, list, shape, &mut self.buffer);
         self.freed.clear();
         record::end(Kind::Definition, sequence, start, &mut self.buffer)
             .map_err(|bytes| LogError::TooLarge { bytes })
     }
 
-    /// Makes sure that the packed content of the shape is there.
-    fn pack(&mut self, shape: &Arc<Shape>) {
-        if self.packed.contains_key(&shape.id()) {
+    /// Appends a list to the buffer where the active segment has it not, or not lately.
+    fn encode_list_if_due(&mut self, list: &Arc<SeriesList>, sequence: u64) -> Result<(), LogError> {
+        let next_list = &mut self.next_list;
+        let known = self.lists.entry(list.id()).or_insert_with(|| {
+            *next_list += 1;
+            KnownList { number: *next_list, uses: 0, list: Arc::downgrade(list) }
+        });
+        if known.uses > 0 && known.uses < DEFINE_EVERY {
+            return Ok(());
+        }
+        known.uses = 0;
+        let number = known.number;
+        self.pack(list);
+        let start = record::begin(&mut self.buffer);
+        let packed = self.packed.get(&list.id()).expect("packed above");
+        encode_list(number, &packed.content, &mut self.buffer);
+        record::end(Kind::List, sequence, start, &mut self.buffer)
+            .map_err(|bytes| LogError::TooLarge { bytes })
+    }
+
+    fn forget_dead(&mut self) {
+        self.packed.retain(|_, packed| packed.list.strong_count() > 0);
+        self.packed_bytes = self.packed.values().map(|packed| packed.content.len()).sum();
+    }
+
+    /// Makes sure that the packed content of the list is there.
+    fn pack(&mut self, list: &Arc<SeriesList>) {
+        if self.packed.contains_key(&list.id()) {
             return;
         }
         self.content.clear();
-        encode_content(shape, &mut self.content);
-        self.shared.remember_shape(&self.content, shape);
+        encode_content(list, &mut self.content);
+        self.shared.remember_list(&self.content, list);
         let content = pack_content(&self.content);
         self.packed_bytes += content.len();
         if self.packed_bytes > MAX_PACKED {
-            self.packed.retain(|_, packed| packed.shape.strong_count() > 0);
-            self.packed_bytes = content.len() + self.packed.values().map(|p| p.content.len()).sum::<usize>();
+            self.forget_dead();
+            self.packed_bytes += content.len();
             if self.packed_bytes > MAX_PACKED {
                 self.packed.clear();
                 self.packed_bytes = content.len();
             }
         }
-        self.packed.insert(shape.id(), Packed { shape: Arc::downgrade(shape), content });
+        self.packed.insert(list.id(), Packed { list: Arc::downgrade(list), content });
     }
 
     fn encode_batch(&mut self, batch: &Batch, sequence: u64) -> Result<(), LogError> {
