@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::numbers::{Input, encode_number, encode_text};
-use crate::model::{Form, Kind, SeriesId, SeriesSpec, SeriesTable, SeriesView, Shape, Source};
+use super::numbers::{Input, encode_number, encode_signed, encode_text};
+use crate::model::{Form, Kind, SeriesId, SeriesList, SeriesSpec, SeriesTable, SeriesView, Shape, Source};
 
 /// A definition is not unpacked to more than this.
 const MAX_CONTENT: usize = 64 << 20;
@@ -56,6 +56,29 @@ pub(super) fn encode_content(shape: &Shape, out: &mut Vec<u8>) {
     encode_number(strings.texts.len() as u64, out);
     strings.texts.iter().for_each(|text| encode_text(text, out));
     out.extend_from_slice(&series);
+    encode_starts(shape.starts(), out);
+}
+
+/// Appends when the counting of each series began, as the difference to the one before; nothing where none is known.
+fn encode_starts(starts: &[i64], out: &mut Vec<u8>) {
+    let mut last = 0;
+    for &start in starts {
+        encode_signed(start.wrapping_sub(last), out);
+        last = start;
+    }
+}
+
+/// What is left of a content: a log of an older version has nothing there.
+fn parse_starts(input: &mut Input<'_>, series: usize) -> Option<Box<[i64]>> {
+    if input.0.is_empty() {
+        return Some(Box::default());
+    }
+    let mut last = 0i64;
+    let mut next = || {
+        last = last.wrapping_add(input.signed()?);
+        Some(last)
+    };
+    (0..series).map(|_| next()).collect()
 }
 
 fn encode_series<'a>(view: SeriesView<'a>, form: Form, strings: &mut Strings<'a>, out: &mut Vec<u8>) {
@@ -122,15 +145,17 @@ pub(super) fn parse_content(content: &[u8], table: &Arc<SeriesTable>) -> Option<
     let floats = (0..input.count()?).map(|_| parse_series(&mut input, &texts)).collect::<Option<Vec<_>>>()?;
     let histograms =
         (0..input.count()?).map(|_| parse_series(&mut input, &texts)).collect::<Option<Vec<_>>>()?;
+    let starts = parse_starts(&mut input, floats.len() + histograms.len())?;
     let mut guard = table.lock();
     let mut acquire = |spelled: &Spelled<'_>| -> SeriesId {
         let [name, family, help, unit] = spelled.spec;
         guard.acquire(&SeriesSpec { name, family, kind: spelled.kind, help, unit, labels: &spelled.labels })
     };
-    let floats = floats.iter().map(|spelled| (acquire(spelled), spelled.form)).collect();
+    let floats: Vec<_> = floats.iter().map(|spelled| (acquire(spelled), spelled.form)).collect();
     let histograms = histograms.iter().map(acquire).collect();
     drop(guard);
-    Some(Shape::new(Arc::new(Source { name, labels }), table.clone(), floats, histograms))
+    let list = SeriesList::new(table.clone(), floats, histograms);
+    Some(Shape::started(Arc::new(Source { name, labels }), list, starts))
 }
 
 fn parse_series<'a>(input: &mut Input<'a>, texts: &[&'a str]) -> Option<Spelled<'a>> {

@@ -65,6 +65,7 @@ http::with_http! {
         remote_timeout: Option<Span>,
         headers: Option<BTreeMap<String, String>>,
         protobuf_message: Option<String>,
+        send_exemplars: Option<bool>,
         send_native_histograms: Option<bool>,
         write_relabel_configs: Option<Vec<RuleSpec>>,
         queue_config: Option<QueueConfig>,

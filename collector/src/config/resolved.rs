@@ -89,6 +89,7 @@ pub struct Endpoint {
     pub protocol: Protocol,
     /// `None` when nothing is said: native where 2.0 is spoken.
     pub native_histograms: Option<bool>,
+    pub exemplars: bool,
     pub http: HttpSettings,
     /// Of `write_relabel_configs`.
     pub relabel: Arc<[Rule]>,
@@ -273,6 +274,7 @@ fn resolve_endpoint(mut raw: raw::RemoteWrite, folder: &Path, legacy_names: bool
         headers: resolve_headers(raw.headers.take().unwrap_or_default())?,
         protocol,
         native_histograms: raw.send_native_histograms,
+        exemplars: raw.send_exemplars.unwrap_or(false),
         http: resolve_http(raw.take_http(), folder)?,
         relabel: resolve_rules("write_relabel_configs", raw.write_relabel_configs, legacy_names)?,
         queue: resolve_queue(&raw.queue_config.unwrap_or_default())

@@ -15,6 +15,7 @@ macro_rules! endpoint_families {
 endpoint_families! {
     SAMPLES = counter "samples_total" "Samples sent, whatever became of them." [];
     HISTOGRAMS = counter "histograms_total" "Native histograms sent, whatever became of them." [];
+    EXEMPLARS = counter "exemplars_total" "Exemplars sent, whatever became of them." [];
     FAILED = counter "samples_failed_total" "Samples that the endpoint refused for good." [];
     RETRIED = counter "samples_retried_total" "Samples sent again after a fault that may pass." [];
     DROPPED = counter "samples_dropped_total" "Samples that were not sent, by reason." ["reason"];
@@ -83,6 +84,7 @@ pub struct EndpointStats {
     pub max_samples_per_send: Cell,
     pub samples: Cell,
     pub histograms: Cell,
+    pub exemplars: Cell,
     pub failed: Cell,
     pub retried: Cell,
     pub bytes: Cell,
@@ -129,6 +131,7 @@ impl EndpointStats {
         for (family, cell) in [
             (&SAMPLES, &self.samples),
             (&HISTOGRAMS, &self.histograms),
+            (&EXEMPLARS, &self.exemplars),
             (&FAILED, &self.failed),
             (&RETRIED, &self.retried),
             (&BYTES, &self.bytes),
