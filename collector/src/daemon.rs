@@ -135,6 +135,7 @@ impl<'a> Daemon<'a> {
             ring: ring.clone(),
             counters: counters.clone(),
             engine: scraping.engine(),
+            target_api_allowed: options.target_api,
             reload,
             web_config: options.web_config.clone(),
         })
@@ -209,8 +210,15 @@ impl<'a> Daemon<'a> {
     /// Makes endpoints and jobs those of `config`. A job that is wrong is found before anything is changed.
     async fn apply(&mut self, config: &Config) -> Result<(), String> {
         let prepared = self.scraping.prepare(config)?;
+        let api = config.target_api.as_ref();
+        self.server.check_target_api(api)?;
         self.endpoints.apply(config).await?;
-        self.scraping.apply(prepared)
+        self.scraping.apply(prepared)?;
+        if api.is_some() && !self.options.storage_path.as_os_str().is_empty() {
+            self.scraping.board().keep_in(&self.options.storage_path);
+        }
+        self.server.set_target_api(api, self.scraping.board());
+        Ok(())
     }
 
     /// Reads the configuration again. A bad one changes nothing.

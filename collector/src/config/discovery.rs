@@ -25,6 +25,8 @@ pub enum ProviderConfig {
     Consul(ConsulSd),
     Kubernetes(KubernetesSd),
     PromScraper(PromScraper),
+    /// What others post.
+    Posted,
 }
 
 #[derive(Clone, Debug, PartialEq)]

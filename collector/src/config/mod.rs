@@ -14,6 +14,7 @@ mod prom_scraper;
 mod raw;
 mod resolved;
 mod scrape;
+mod target_api;
 mod yaml;
 
 pub use discovery::{
@@ -29,6 +30,7 @@ pub use resolved::{Authorization, Config, Endpoint, HostSection, Queue, Secret, 
 pub use scrape::{
     Escaping, HttpSettings, OAuth2, PageRules, Proxy, ScrapeConfig, ScrapeProtocol, StaticGroup,
 };
+pub use target_api::TargetApi;
 pub use yaml::parse as parse_yaml;
 
 use std::path::Path;

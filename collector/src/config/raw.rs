@@ -27,6 +27,7 @@ pub(super) struct Config {
     pub scrape_configs: Option<Vec<ScrapeConfig>>,
     pub scrape_config_files: Option<Vec<String>>,
     pub prom_scraper: Option<PromScraper>,
+    pub target_api: Option<TargetApi>,
     // Of what Prometheus does besides collecting: taken, and said to have no effect.
     pub rule_files: Option<IgnoredAny>,
     pub alerting: Option<IgnoredAny>,
@@ -56,6 +57,16 @@ pub(super) struct PromScraper {
     pub key_path: Option<std::path::PathBuf>,
     pub ca_path: Option<std::path::PathBuf>,
     pub skip_ssl_validation: Option<bool>,
+}
+
+/// The API by which others post targets.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TargetApi {
+    pub job_name: Option<String>,
+    pub scrape_interval: Option<Span>,
+    pub honor_labels: Option<bool>,
+    pub bearer_token_file: Option<std::path::PathBuf>,
 }
 
 http::with_http! {

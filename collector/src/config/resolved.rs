@@ -8,6 +8,7 @@ use super::error::ConfigError;
 use super::fault::{Fault, Resolved, each, fault, fault_at};
 use super::http::{check_header, resolve_http};
 use super::scrape::{HttpSettings, ScrapeConfig};
+use super::target_api::{self, TargetApi};
 use super::{jobs, prom_scraper, raw};
 use crate::encode::Protocol;
 use crate::relabel::{Rule, RuleSpec, is_label_name};
@@ -23,6 +24,8 @@ pub struct Config {
     pub endpoints: Vec<Endpoint>,
     /// Those of the file itself, of `scrape_config_files`, and what `prom_scraper` comes to.
     pub scrape: Vec<ScrapeConfig>,
+    /// `None` where nobody may post targets.
+    pub target_api: Option<TargetApi>,
     /// What was taken and has no effect, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -159,8 +162,16 @@ fn resolve_sections(mut raw: raw::Config, path: &Path) -> Result<Config, Error> 
     let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let job = prom_scraper::resolve(raw.prom_scraper, &environment, &defaults, folder);
     scrape.extend(job.map_err(|fault| fault.under("prom_scraper"))?);
+    let target_api = raw.target_api.map(|raw| target_api::resolve(raw, &defaults, folder)).transpose();
+    let target_api = match target_api.map_err(|fault| fault.under("target_api"))? {
+        Some((api, job)) => {
+            scrape.push(job);
+            Some(api)
+        }
+        None => None,
+    };
     jobs::check_names(&scrape)?;
-    Ok(Config { external_labels, host, endpoints, scrape, warnings })
+    Ok(Config { external_labels, host, endpoints, scrape, target_api, warnings })
 }
 
 /// Sections of an unchanged prometheus.yml that concern storing, querying and alerting.

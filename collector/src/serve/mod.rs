@@ -7,6 +7,7 @@ mod metrics;
 mod negotiate;
 mod press;
 mod routes;
+mod target_api;
 mod targets;
 mod targets_page;
 mod tls;

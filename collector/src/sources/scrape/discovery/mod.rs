@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::provider::Provider;
+use super::posted::Board;
 use super::shard::Shard;
 use super::target::{self, TargetGroup, Targets};
 use crate::config::ScrapeConfig;
@@ -52,6 +53,7 @@ pub struct Discovery {
     settle: Duration,
     updates: mpsc::Sender<Update>,
     stats: Arc<DiscoveryStats>,
+    board: Arc<Board>,
 }
 
 struct Job {
@@ -80,7 +82,12 @@ impl Discovery {
         settle: Duration,
     ) -> (Self, mpsc::Receiver<Update>) {
         let (updates, receiver) = mpsc::channel(UPDATES);
-        (Discovery { jobs: HashMap::new(), shard, settle, updates, stats }, receiver)
+        (Discovery { jobs: HashMap::new(), shard, settle, updates, stats, board: Arc::default() }, receiver)
+    }
+
+    /// Where targets are posted.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
     }
 
     /// Makes the jobs those of `configs`. What is unchanged goes on undisturbed. Must be called within the
@@ -100,7 +107,7 @@ impl Discovery {
                 let provider = match known {
                     Some(known) => known,
                     None => {
-                        let fresh = Provider::start(wanted.clone(), &self.stats)
+                        let fresh = Provider::start(wanted.clone(), &self.stats, &self.board)
                             .map_err(|why| format!("scrape_configs {:?}: {why}", config.job_name))?;
                         pool.push(fresh.clone());
                         fresh

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::{consul, dns, docker, file, http, kubernetes, prom_scraper};
 use crate::config::ProviderConfig;
 use crate::self_metrics::{DiscoveryStats, ProviderStats};
+use crate::sources::scrape::posted::{self, Board};
 use crate::sources::scrape::target::TargetGroup;
 
 /// Targets of one provider; what goes beyond is left out, said in the log.
@@ -31,7 +32,11 @@ impl Drop for Provider {
 impl Provider {
     /// # Errors
     /// What is wrong with its settings.
-    pub fn start(config: ProviderConfig, all: &Arc<DiscoveryStats>) -> Result<Arc<Self>, String> {
+    pub fn start(
+        config: ProviderConfig,
+        all: &Arc<DiscoveryStats>,
+        board: &Arc<Board>,
+    ) -> Result<Arc<Self>, String> {
         let stats = Arc::new(ProviderStats { mechanism: mechanism(&config), ..ProviderStats::default() });
         let groups = Groups(Arc::new(Shared { known: Mutex::default(), version: watch::channel(0).0 }));
         let out = Updates { groups: groups.clone(), stats: stats.clone(), all: all.clone() };
@@ -45,6 +50,9 @@ impl Provider {
             }
             ProviderConfig::Kubernetes(config) => tokio::spawn(kubernetes::run(config.clone(), out)),
             ProviderConfig::PromScraper(config) => tokio::spawn(prom_scraper::run(config.clone(), out)),
+            ProviderConfig::Posted => {
+                tokio::spawn(posted::run(board.clone(), move |groups| out.replace_all(groups)))
+            }
         };
         Ok(Arc::new(Provider { config, groups, stats, task }))
     }
@@ -59,6 +67,7 @@ fn mechanism(config: &ProviderConfig) -> &'static str {
         ProviderConfig::Consul(_) => "consul",
         ProviderConfig::Kubernetes(_) => "kubernetes",
         ProviderConfig::PromScraper(_) => "prom_scraper",
+        ProviderConfig::Posted => "posted",
     }
 }
 

@@ -1,5 +1,6 @@
 //! What pages come to, cold and hot.
 
+mod beside;
 mod formats;
 mod layouts;
 mod messages;
