@@ -164,6 +164,10 @@ impl<'a> Daemon<'a> {
             Listen::Addresses(addresses.collect::<Result<_, _>>().map_err(StartError::new)?)
         };
         serve::serve(&listen, &self.server).await.map_err(StartError::new)?;
+        if let Some(metrics) = &self.config.scraper_metrics {
+            let (engine, counters) = (self.scraping.engine(), self.counters.clone());
+            serve::serve_scraper_metrics(metrics, engine, counters).await.map_err(StartError::new)?;
+        }
         let config = self.config.clone();
         self.apply(&config).await.map_err(StartError::new)?;
         self.schedule();

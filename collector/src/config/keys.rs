@@ -23,8 +23,16 @@ const fn key(path: &'static str, kind: &'static str, default: &'static str, help
 }
 
 /// Every key that a file may hold, in tables, without those of HTTP and of relabelling, which several sections share.
-pub static KEYS: &[&[Key]] =
-    &[jobs::GLOBAL, HOST, remote_write::KEYS, jobs::KEYS, discovery::KEYS, PROM_SCRAPER, TARGET_API, NO_EFFECT];
+pub static KEYS: &[&[Key]] = &[
+    jobs::GLOBAL,
+    HOST,
+    remote_write::KEYS,
+    jobs::KEYS,
+    discovery::KEYS,
+    PROM_SCRAPER,
+    TARGET_API,
+    NO_EFFECT,
+];
 
 /// The keys of a relabelling rule, behind the path of each of [`RELABEL_SECTIONS`].
 pub static RELABEL_KEYS: &[Key] = &[
@@ -67,7 +75,12 @@ const HOST: &[Key] = &[
 ];
 
 const TARGET_API: &[Key] = &[
-    key("target_api.job_name", "text", "`scrape_targets`", "The job of the targets that are posted to `/v1/scrape_targets`."),
+    key(
+        "target_api.job_name",
+        "text",
+        "`scrape_targets`",
+        "The job of the targets that are posted to `/v1/scrape_targets`.",
+    ),
     key(
         "target_api.scrape_interval",
         "duration",

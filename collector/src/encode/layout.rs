@@ -202,10 +202,6 @@ impl Layout {
 }
 
 impl Histograms {
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
     pub(super) fn memory(&self) -> usize {
         self.slots.len() * size_of::<HistogramSlot>() + self.kept.len()
     }
@@ -215,14 +211,15 @@ impl Histograms {
         self.kept.shrink_to_fit();
     }
 
-    /// Appends each histogram's series, plain.
+    /// Appends each histogram's series, plain; says how many.
     pub(super) fn encode(
         &self,
         frame: Frame,
         batches: Ordered<'_>,
         message: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) {
+    ) -> usize {
+        let mut count = 0;
         for slot in &self.slots {
             let batch = batches.get(slot.batch);
             message.clear();
@@ -242,7 +239,9 @@ impl Histograms {
             out.extend_from_slice(&self.kept[slot.start as usize..slot.middle as usize]);
             super::protobuf::encode_bytes(frame.histogram, message, out);
             out.extend_from_slice(&self.kept[slot.middle as usize..slot.end as usize]);
+            count += 1;
         }
+        count
     }
 }
 

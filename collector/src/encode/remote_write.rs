@@ -16,7 +16,7 @@ use super::plan_search::Search;
 use super::protobuf::{encode_varint, varint_len};
 use super::snappy::Matcher;
 use super::{remote_write_v1, remote_write_v2};
-use crate::model::Batch;
+use crate::model::{Batch, CUSTOM_BUCKETS, NO_SAMPLE, NativeHistogram};
 
 /// For requests of more floats than this no best plan is searched: it takes up to 20 us a series.
 const MAX_SEARCHED_VALUES: usize = 20_000;
@@ -55,6 +55,8 @@ pub struct Encoded {
     /// Native histograms.
     pub histograms: usize,
     pub exemplars: usize,
+    /// Native histograms that this version has no form for: those whose bounds are listed, in 1.0.
+    pub left_out: usize,
     /// Bytes of the request when it is decompressed.
     pub plain_bytes: usize,
     /// How many of the floats were written from a plan.
@@ -138,6 +140,9 @@ impl Encoder {
             plain && batch.one_time() && varint_len(batch.time_ms as u64) == TIME_WIDTH
         };
         let narrow = all.iter().all(plannable);
+        if self.options.protocol == Protocol::V1 {
+            encoded.left_out = all.iter().map(custom_histograms).sum();
+        }
         match self.options.protocol {
             Protocol::V1 if all.len() > 1 => {
                 // The list as a whole only when that gets the best plan: until then every batch has one of its own.
@@ -227,8 +232,8 @@ impl Encoder {
         encoded.samples += plan.records.len();
         encoded.planned += plan.records.len();
         encoded.plain_bytes += plan.plain;
-        encoded.histograms += plan.histograms().len();
-        plan.histograms().encode(self.frame, batches, &mut self.message, &mut self.tail);
+        let histograms = plan.histograms();
+        encoded.histograms += histograms.encode(self.frame, batches, &mut self.message, &mut self.tail);
         true
     }
 
@@ -238,10 +243,9 @@ impl Encoder {
         self.matcher.encode_elements(&self.layout.bytes, &mut self.body);
         encoded.samples += self.layout.values.len();
         encoded.plain_bytes += self.layout.bytes.len();
-        let histograms = &self.layout.histograms;
-        encoded.histograms += histograms.len();
         encoded.exemplars += self.layout.exemplars;
-        histograms.encode(self.frame, batches, &mut self.message, &mut self.tail);
+        let histograms = &self.layout.histograms;
+        encoded.histograms += histograms.encode(self.frame, batches, &mut self.message, &mut self.tail);
     }
 
     /// Appends the length, the body, and the histograms, which come last.
@@ -254,4 +258,12 @@ impl Encoder {
             self.matcher.encode_elements(&self.tail, out);
         }
     }
+}
+
+/// Samples of a batch that are histograms whose bounds are listed.
+fn custom_histograms(batch: &Batch) -> usize {
+    let is_custom = |(at, histogram): &(usize, &NativeHistogram)| {
+        histogram.schema == CUSTOM_BUCKETS && batch.histogram_time(*at) != NO_SAMPLE
+    };
+    batch.histograms().iter().enumerate().filter(is_custom).count()
 }

@@ -43,12 +43,15 @@ pub enum DropReason {
     TooOld,
     /// Lost to a damaged record of the batch log.
     Corrupt,
+    /// Native histograms with custom buckets, which 1.0 has no form for.
+    CustomBuckets,
 }
 
-const REASONS: [(DropReason, &str); 4] = [
+const REASONS: [(DropReason, &str); 5] = [
     (DropReason::Corrupt, "corrupt"),
     (DropReason::LogFull, "log_full"),
     (DropReason::MemoryFull, "memory_full"),
+    (DropReason::CustomBuckets, "nhcb_in_rw1_not_supported"),
     (DropReason::TooOld, "too_old"),
 ];
 

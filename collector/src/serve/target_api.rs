@@ -54,14 +54,20 @@ impl Server {
             None => (false, false),
         };
         match &api.bearer_token_file {
-            Some(_) if users => Err("target_api.bearer_token_file: --web.config.file asks for users, who stand \
+            Some(_) if users => {
+                Err("target_api.bearer_token_file: --web.config.file asks for users, who stand \
                 in the same header: leave out one of both"
-                .to_owned()),
-            Some(path) => read_token(path).map(drop).map_err(|why| format!("target_api.bearer_token_file: {why}")),
+                    .to_owned())
+            }
+            Some(path) => {
+                read_token(path).map(drop).map_err(|why| format!("target_api.bearer_token_file: {why}"))
+            }
             None if users || certificates => Ok(()),
-            None => Err("target_api: everybody could post targets: give it a bearer_token_file, or users or \
+            None => {
+                Err("target_api: everybody could post targets: give it a bearer_token_file, or users or \
                 client_auth_type RequireAndVerifyClientCert in --web.config.file"
-                .to_owned()),
+                    .to_owned())
+            }
         }
     }
 
@@ -93,11 +99,15 @@ impl Server {
             let demands = self.guard().map(super::guard::Guard::demands);
             return match demands {
                 Some(Ok((true, _) | (_, true))) => Ok(()),
-                _ => Err(bad_data(StatusCode::FORBIDDEN, "the file of --web.config.file asks nobody who they are any more")),
+                _ => Err(bad_data(
+                    StatusCode::FORBIDDEN,
+                    "the file of --web.config.file asks nobody who they are any more",
+                )),
             };
         };
         let refuse = || {
-            let mut refusal = bad_data(StatusCode::UNAUTHORIZED, "the token of target_api.bearer_token_file is needed");
+            let mut refusal =
+                bad_data(StatusCode::UNAUTHORIZED, "the token of target_api.bearer_token_file is needed");
             refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             refusal
         };

@@ -278,6 +278,7 @@ impl Task {
             self.sender.stats.samples.add(pending.encoded.samples as u64);
             self.sender.stats.histograms.add(pending.encoded.histograms as u64);
             self.sender.stats.exemplars.add(pending.encoded.exemplars as u64);
+            self.sender.stats.dropped(DropReason::CustomBuckets).add(pending.encoded.left_out as u64);
         } else {
             self.sender.stats.retried.add(samples(pending));
         }

@@ -327,12 +327,21 @@ mod tests {
             (r#"[{"target":""}]"#, "[0].target: \"\" is not a host and port"),
             (r#"[{"target":"a b"}]"#, "[0].target: \"a b\" has blanks"),
             (r#"[{"target":"a:1","scheme":"ftp"}]"#, "[0].scheme: \"ftp\" is neither http nor https"),
-            (r#"[{"target":"a:1","metrics_path":"x"}]"#, "[0].metrics_path: \"x\" does not begin with a slash"),
-            (r#"[{"target":"a:1","labels":{"__address__":"b"}}]"#, "[0].labels: \"__address__\" can't be used"),
+            (
+                r#"[{"target":"a:1","metrics_path":"x"}]"#,
+                "[0].metrics_path: \"x\" does not begin with a slash",
+            ),
+            (
+                r#"[{"target":"a:1","labels":{"__address__":"b"}}]"#,
+                "[0].labels: \"__address__\" can't be used",
+            ),
             (r#"[{"target":"a:1","labels":{"":"b"}}]"#, "[0].labels: \"\" can't be used"),
             (r#"[{"target":"a:1","scrape_interval":"1x"}]"#, "[0].scrape_interval: "),
             (r#"[{"target":"a:1","scrape_interval":"1ms"}]"#, "[0].scrape_interval: must be at least 10ms"),
-            (r#"[{"target":"a:1","scrape_interval":"5s","scrape_timeout":"6s"}]"#, "[0].scrape_timeout: must be"),
+            (
+                r#"[{"target":"a:1","scrape_interval":"5s","scrape_timeout":"6s"}]"#,
+                "[0].scrape_timeout: must be",
+            ),
             (r#"[{"target":"a:1","expiry":"2d"}]"#, "[0].expiry: must lie between 1s and 1d"),
             (r#"[{"target":"a:1"},{"target":"a:1"}]"#, "[1]: a second target"),
         ] {
@@ -341,12 +350,20 @@ mod tests {
         }
         assert_eq!(board.list(), []);
         let many: Vec<String> = (0..=MAX_POSTED).map(|n| format!("{{\"target\":\"h:{n}\"}}")).collect();
-        assert!(board.post(format!("[{}]", many.join(",")).as_bytes()).unwrap_err().contains("more than 10000"));
+        assert!(
+            board.post(format!("[{}]", many.join(",")).as_bytes()).unwrap_err().contains("more than 10000")
+        );
         assert_eq!(board.post(format!("[{}]", many[1..].join(",")).as_bytes()), Ok(MAX_POSTED));
         assert_eq!(board.post(br#"[{"target":"h:1"}]"#), Ok(1), "one that is there takes no room");
     }
 
-    #[tokio::test(start_paused = true)]
+    /// As if so much time had passed.
+    fn age(board: &Board, by: Duration) {
+        board.lock().values_mut().for_each(|known| known.expires -= by);
+        board.changed.send_modify(|version| *version += 1);
+    }
+
+    #[tokio::test]
     async fn a_target_lives_until_it_expires_or_is_deleted() {
         let board = Arc::new(Board::default());
         let (given, mut seen) = tokio::sync::mpsc::unbounded_channel();
@@ -355,15 +372,21 @@ mod tests {
         };
         tokio::spawn(run(board.clone(), give));
         assert_eq!(seen.recv().await.unwrap(), [""; 0]);
-        board.post(br#"[{"target":"a:1","expiry":"10s"},{"target":"b:1","expiry":"30s","scheme":"https"}]"#).unwrap();
+        let both = br#"[{"target":"a:1","expiry":"100s"},{"target":"b:1","expiry":"300s","scheme":"https"}]"#;
+        assert_eq!(board.post(both), Ok(2));
         assert_eq!(seen.recv().await.unwrap(), ["http://a:1/metrics", "https://b:1/metrics"]);
-        tokio::time::sleep(Duration::from_secs(8)).await;
-        board.post(br#"[{"target":"a:1","expiry":"10s"}]"#).unwrap();
+        age(&board, Duration::from_secs(80));
         seen.recv().await.unwrap();
-        tokio::time::sleep(Duration::from_secs(8)).await;
+        board.post(br#"[{"target":"a:1","expiry":"100s"}]"#).unwrap();
+        age(&board, Duration::from_secs(80));
         assert_eq!(addresses(&board), ["a:1", "b:1"], "what is posted again lives on");
-        assert_eq!(seen.recv().await.unwrap(), ["https://b:1/metrics"]);
+        age(&board, Duration::from_secs(30));
+        while seen.recv().await.unwrap() != ["https://b:1/metrics"] {}
         assert_eq!((board.delete("c:1"), board.delete("b:1")), (0, 1));
+        assert_eq!(seen.recv().await.unwrap(), [""; 0]);
+        // Nobody need say that time has passed.
+        board.post(br#"[{"target":"a:1","expiry":"1s"}]"#).unwrap();
+        assert_eq!(seen.recv().await.unwrap().len(), 1);
         assert_eq!(seen.recv().await.unwrap(), [""; 0]);
     }
 
@@ -374,8 +397,9 @@ mod tests {
         board.keep_in(folder.path());
         let body = br#"[{"target":"a:1","labels":{"x":"y"},"expiry":"1h","scrape_interval":"5s"},{"target":"b:1","expiry":"1s"}]"#;
         board.post(body).unwrap();
+        age(&board, Duration::from_millis(999));
         board.save();
-        tokio::time::sleep(Duration::from_millis(1100)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
         let next = Board::default();
         next.keep_in(folder.path());
         let (target, left) = next.list().remove(0);

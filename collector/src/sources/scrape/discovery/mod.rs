@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -206,7 +207,15 @@ impl JobTask {
             }
             self.stats.elsewhere.set(targets.elsewhere as u64);
             self.all.updates.add(1);
-            if self.updates.send(Update { job: job.to_owned(), targets }).await.is_err() {
+            let sent = self.updates.try_send(Update { job: job.to_owned(), targets });
+            let sent = match sent {
+                Err(TrySendError::Full(update)) => {
+                    self.all.delayed.add(1);
+                    self.updates.send(update).await.is_ok()
+                }
+                sent => sent.is_ok(),
+            };
+            if !sent {
                 return;
             }
             let settled = Instant::now() + self.settle;

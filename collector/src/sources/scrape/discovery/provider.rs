@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -159,9 +160,29 @@ impl Updates {
         });
     }
 
+    /// A provider has looked, for this long.
+    pub fn looked(&self, since: Instant) {
+        let took = since.elapsed();
+        self.stats.durations.observe(took);
+        match self.stats.mechanism {
+            "file" => self.all.file_scan.observe(took),
+            "dns" => self.all.dns_lookups.add(1),
+            _ => {}
+        }
+    }
+
     /// Nothing could be learned; what is known stays.
     pub fn failed(&self, name: &str, why: &str) {
         self.stats.failures.add(1);
+        let counted = match self.stats.mechanism {
+            "file" => Some(&self.all.file_errors),
+            "http" => Some(&self.all.http_failures),
+            "dns" => Some(&self.all.dns_failures),
+            "consul" => Some(&self.all.consul_failures),
+            "kubernetes" => Some(&self.all.kubernetes_failures),
+            _ => None,
+        };
+        counted.inspect(|cell| cell.add(1));
         log::warn!(mechanism = self.stats.mechanism, name = name, err = why;
             "discovery failed; the targets last found stay");
         self.groups.0.version.send_if_modified(|version| {

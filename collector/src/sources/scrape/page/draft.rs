@@ -413,12 +413,28 @@ impl<'o> Draft<'o> {
         Ok(true)
     }
 
+    /// Which series of the report stand on the page, at the time of the scrape.
+    fn own_report(&self, floats: &[(SeriesId, Form)]) -> u8 {
+        let mut own = 0;
+        for (at, (id, _)) in self.class.report.floats().iter().enumerate() {
+            if self.seen.contains(id) {
+                let mut gives = self.slots.iter().map(|slot| slot.gives());
+                let mut all = gives.by_ref().filter(|gives| matches!(gives, Gives::Float | Gives::Timed));
+                let found = floats.iter().any(|(other, _)| all.next() == Some(Gives::Float) && other == id);
+                own |= u8::from(found) << at;
+            }
+        }
+        own
+    }
+
     /// The layout of the page that was read to its end; `keys` has what follows its last value.
     pub(super) fn finish(mut self) -> Arc<Layout> {
         let mut floats = std::mem::take(&mut self.floats);
         let histograms = std::mem::take(&mut self.histograms);
         let page_floats = floats.len();
-        floats.extend_from_slice(self.class.report.floats());
+        let own_report = self.own_report(&floats);
+        let report = self.class.report.floats().iter().enumerate();
+        floats.extend(report.filter(|(at, _)| own_report >> at & 1 == 0).map(|(_, entry)| *entry));
         let same = self.old.filter(|old| {
             old.floats == page_floats
                 && *old.list.floats() == *floats
@@ -443,6 +459,7 @@ impl<'o> Draft<'o> {
             duplicates: self.duplicates,
             limited: self.limited,
             metrics: std::mem::take(&mut self.metrics),
+            own_report,
         })
     }
 }

@@ -89,6 +89,9 @@ pub(super) struct Layout {
     pub duplicates: usize,
     pub limited: usize,
     pub metrics: Metrics,
+    /// Which series of the report the page has itself, a bit each: as in Prometheus the page's sample is the one that
+    /// counts.
+    pub own_report: u8,
     /// Layouts that are equal up to a position, and there go on otherwise.
     successors: Mutex<Vec<(usize, Weak<Layout>)>>,
 }
@@ -103,6 +106,7 @@ pub(super) struct Parts {
     pub duplicates: usize,
     pub limited: usize,
     pub metrics: Metrics,
+    pub own_report: u8,
 }
 
 impl Layout {
@@ -116,6 +120,7 @@ impl Layout {
             duplicates: parts.duplicates,
             limited: parts.limited,
             metrics: parts.metrics,
+            own_report: parts.own_report,
             successors: Mutex::default(),
         })
     }

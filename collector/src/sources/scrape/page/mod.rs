@@ -307,7 +307,7 @@ impl PageReader {
         };
         self.refused = Report::default();
         batch.shape = Some(shape);
-        self.report(report, outcome.duration, &mut batch);
+        self.report(report, layout.own_report, outcome.duration, &mut batch);
         out(batch);
         outcome
     }
@@ -358,11 +358,11 @@ impl PageReader {
         shape
     }
 
-    fn report(&self, mut report: Report, duration: Duration, batch: &mut Batch) {
+    fn report(&self, mut report: Report, own: u8, duration: Duration, batch: &mut Batch) {
         report.duration = duration.as_secs_f64();
         report.timeout = self.timeout.as_secs_f64();
         report.sample_limit = self.rules.sample_limit;
-        report.write(self.rules.extra_metrics, &mut batch.values);
+        report.write(self.rules.extra_metrics, own, &mut batch.values);
         batch.fill_times();
     }
 
@@ -381,7 +381,7 @@ impl PageReader {
         let shape = self.failed.get_or_insert_with(|| Shape::of_list(source.clone(), list.clone()));
         batch.shape = Some(shape.clone());
         let report = std::mem::take(&mut self.refused);
-        self.report(report, started.elapsed(), &mut batch);
+        self.report(report, 0, started.elapsed(), &mut batch);
         out(batch);
     }
 

@@ -41,7 +41,9 @@ fn open(target: &mut Target, page: &str) -> Outcome {
 fn exemplars_are_sent_once_and_in_order_and_keep_the_layout() {
     let mut target = Target::new(rules());
     let page = |exemplar: &str| {
-        format!("# TYPE a counter\na_total{{x=\"1\"}} 1{exemplar}\na_total{{x=\"2\"}} 2 # {{b=\"2\",a=\"1\"}} 0.5\n# EOF\n")
+        format!(
+            "# TYPE a counter\na_total{{x=\"1\"}} 1{exemplar}\na_total{{x=\"2\"}} 2 # {{b=\"2\",a=\"1\"}} 0.5\n# EOF\n"
+        )
     };
     open(&mut target, &page(" # {id=\"p\"} 1 1789999999.5"));
     assert_eq!(exemplars(&target), ["a_total {id=p} 1 1789999999500", "a_total {a=1,b=2} 0.5 now"]);
@@ -86,7 +88,7 @@ fn created_lines_date_their_metric_and_stay_series() {
     let mut target = Target::new(rules());
     let outcome = open(&mut target, CREATED);
     assert_eq!(starts(&target), expected);
-    assert_eq!((outcome.scraped, outcome.kept, target.said().len()), (14, 14, 14));
+    assert_eq!((outcome.scraped, outcome.kept, target.said().len()), (13, 13, 13));
     let shape = target.last.clone().unwrap();
     open(&mut target, CREATED);
     assert!(Arc::ptr_eq(&shape, target.last.as_ref().unwrap()));
@@ -110,7 +112,7 @@ fn created_lines_that_relabelling_drops_still_date() {
     let mut target = Target::new(dropped);
     for _ in 0..3 {
         let outcome = open(&mut target, CREATED);
-        assert_eq!((outcome.scraped, outcome.kept, starts(&target).len()), (14, 10, 8));
+        assert_eq!((outcome.scraped, outcome.kept, starts(&target).len()), (13, 9, 8));
     }
     open(&mut target, &CREATED.replace("c_total{x=\"2\"} 2", "c_total{x=\"3\"} 2\nc_created{x=\"3\"} 7"));
     assert_eq!(starts(&target)[..2], [("c_total/1".into(), 1_789_990_000_123), ("c_total/3".into(), 7000)]);
@@ -168,7 +170,10 @@ fn classic_histograms_of_text_become_native_ones() {
     let shape = target.last.clone().unwrap();
     target.read(&CLASSIC.replace("} 4\n", "} 8\n").replace("0.5\"} 1", "0.5\"} 3"));
     assert!(Arc::ptr_eq(&shape, target.last.as_ref().unwrap()));
-    assert_eq!(said(&target.body_of_last.as_ref().unwrap().histograms()[0]), "[0.5, 2.0] [3.0, 5.0, 0.0] 8 3.5");
+    assert_eq!(
+        said(&target.body_of_last.as_ref().unwrap().histograms()[0]),
+        "[0.5, 2.0] [3.0, 5.0, 0.0] 8 3.5"
+    );
     // Counts that fall make no histogram: it has no sample in this scrape.
     target.read(&CLASSIC.replace("} 4\n", "} 0\n"));
     let batch = target.body_of_last.as_ref().unwrap();
@@ -203,4 +208,26 @@ fn converted_histograms_have_the_start_and_the_exemplars_of_their_parts() {
     assert_eq!(starts(&target), [("h".to_owned(), 1_789_990_001_000)]);
     assert_eq!(exemplars(&target), ["h {id=p} 0.5 now", "h {id=q} 7 now"]);
     assert_eq!(target.said(), [sample("h_created", "", "1789990001")]);
+}
+
+#[test]
+fn a_series_of_the_report_that_the_page_has_too_goes_out_once_and_the_pages_counts() {
+    let mut target = Target::new(rules());
+    let mut values = |page: &str| {
+        target.try_read(page.as_bytes(), Format::Text).unwrap();
+        let batch = target.body_of_last.as_ref().unwrap();
+        let table = target.table.lock();
+        let named = |name: &str| -> Vec<f64> {
+            let all = batch.shape().floats().iter().zip(&batch.values);
+            all.filter(|((id, _), _)| table.view(*id).name() == name).map(|(_, value)| *value).collect()
+        };
+        (named("up"), named("scrape_samples_scraped"))
+    };
+    for _ in 0..3 {
+        assert_eq!(values("up 7\na 1\n"), (vec![7.0], vec![2.0]));
+    }
+    assert_eq!(values("a 1\n"), (vec![1.0], vec![1.0]));
+    assert_eq!(values("a 1\nup{x=\"y\"} 7\n"), (vec![7.0, 1.0], vec![2.0]), "another series");
+    assert_eq!(values("up 0\nscrape_samples_scraped 5\n"), (vec![0.0], vec![5.0]));
+    assert_eq!(values("a 1\nup 7 1790000000000\n").0, [7.0, 1.0], "at another time");
 }

@@ -275,11 +275,15 @@ fn classic_histograms_of_messages_become_native_ones() {
     let mut target = Target::new(rules.clone());
     for _ in 0..2 {
         target.try_read(&histogram(&classic), Format::Protobuf).unwrap();
-        let native = &target.body_of_last.as_ref().unwrap().histograms()[0];
-        assert_eq!((&*native.bounds, &*native.buckets, native.count), (&[0.5, 2.0][..], &[1, 2, 2][..], 5));
+        let got = &target.body_of_last.as_ref().unwrap().histograms()[0];
+        assert_eq!((&*got.bounds, &*got.buckets, got.count), (&[0.5, 2.0][..], &[1, 2, 2][..], 5));
         assert_eq!(target.said(), [""; 0]);
         target.try_read(&histogram(&native()), Format::Protobuf).unwrap();
-        assert_eq!(target.body_of_last.as_ref().unwrap().histograms()[0].schema, 2, "one that is native stays");
+        assert_eq!(
+            target.body_of_last.as_ref().unwrap().histograms()[0].schema,
+            2,
+            "one that is native stays"
+        );
     }
     let mut both = Target::new(PageRules { always_classic_histograms: true, ..rules });
     both.try_read(&histogram(&classic), Format::Protobuf).unwrap();
