@@ -16,9 +16,6 @@ pub const SCRAPE_THREADS: usize = 4;
 /// Scrapes of targets under way at once; more wait (`collector_scrapes_waited_total`), within their timeout.
 pub const SCRAPES_UNDER_WAY: usize = 10_000;
 
-/// Lines in the log of targets that fail and come back, each minute.
-pub const SCRAPE_LOG_LINES: u64 = 100;
-
 /// Scrapes of this host under way and waiting for their turn to read it; one that finds no room is answered 503.
 pub const READER_REQUESTS: usize = 256;
 

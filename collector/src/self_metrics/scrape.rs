@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Cell, Window};
-use crate::limits::SCRAPE_LOG_LINES;
 use crate::model::{Family, Recorder};
 
 macro_rules! scrape_families {
@@ -38,6 +37,8 @@ scrape_families! {
     SYNCS = counter "prometheus_target_scrape_pool_sync_total" "Times that a job was given its targets." ["scrape_job"];
 }
 
+/// Lines in the log of targets that fail and come back, each minute.
+const SCRAPE_LOG_LINES: u64 = 100;
 /// Sources of prom_scraper's targets that are told apart.
 const MAX_SOURCES: usize = 10_000;
 /// Intervals that are told apart.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 
 use super::aside::Noted;
+use super::context::Context;
 use super::error::{Fault, Flaw};
 use super::labels::{Labeler, Verdict};
 use super::layout::{Class, Gives, Layout, MAX_KEYS, Parts, Slot};
-use super::line::{Remark, Said, unescape};
 use super::metric::{self, Metrics};
 use super::times::Times;
 use crate::config::PageRules;
@@ -23,49 +23,6 @@ const AHEAD: usize = 8;
 /// Lines that are parsed before any is looked for everywhere: what is new is nowhere, and to know where all others
 /// are takes as long as to parse so many.
 const PARSED: usize = 64;
-
-/// The family that the lines of metadata speak of.
-#[derive(Clone, Default)]
-pub(super) struct Context {
-    name: String,
-    pub kind: Option<Kind>,
-    help: String,
-    unit: String,
-}
-
-impl Context {
-    pub(super) fn hear(&mut self, name: &str, said: &Said<'_>, open: bool) {
-        if self.name != name {
-            *self = Context { name: name.to_owned(), ..Context::default() };
-        }
-        match said {
-            Said::Type(kind) => self.kind = Some(*kind),
-            Said::Help(text) => self.help = unescape(text, open).into_owned(),
-            Said::Unit(unit) => (*unit).clone_into(&mut self.unit),
-        }
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(super) fn set(&mut self, name: &str, kind: Kind, help: &str, unit: &str) {
-        *self = Context { name: name.into(), kind: Some(kind), help: help.into(), unit: unit.into() };
-    }
-
-    /// Whether a sample of that name belongs to the family.
-    fn has(&self, sample: &str) -> bool {
-        let suffixes: &[&str] = match self.kind.unwrap_or(Kind::Untyped) {
-            Kind::Counter => &["", "_total", "_created"],
-            Kind::Histogram => &["", "_bucket", "_sum", "_count", "_created"],
-            Kind::GaugeHistogram => &["", "_bucket", "_gsum", "_gcount"],
-            Kind::Summary => &["", "_sum", "_count", "_created"],
-            Kind::Info => &["", "_info"],
-            Kind::Gauge | Kind::Untyped | Kind::StateSet => &[""],
-        };
-        !self.name.is_empty() && sample.strip_prefix(&*self.name).is_some_and(|rest| suffixes.contains(&rest))
-    }
-}
 
 /// What a position was found to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -284,7 +241,7 @@ impl<'o> Draft<'o> {
         let name = labels.remove(at).1;
         let context = &self.context;
         let (family, kind, help, unit) = if context.has(&sample) {
-            (&*context.name, context.kind.unwrap_or(Kind::Untyped), &*context.help, &*context.unit)
+            (context.name(), context.kind.unwrap_or(Kind::Untyped), &*context.help, &*context.unit)
         } else {
             (&*name, Kind::Untyped, "", "")
         };
@@ -482,36 +439,4 @@ fn every_line(old: &Layout) -> HashMap<&[u8], Cursor> {
         cursor.pass(slot);
     }
     lines
-}
-
-/// Recovers what the metadata said last before position `slot` of a layout of text.
-pub(super) fn context_before(layout: &Layout, slot: usize, open: bool, context: &mut Context) {
-    for at in (0..slot).rev() {
-        let start = layout.key_start(at);
-        let line = layout.slots[at].line();
-        if line - start <= 1 {
-            continue;
-        }
-        if hear_all(&layout.keys[start..line], open, context) {
-            return;
-        }
-    }
-}
-
-/// Hears every line of metadata in `comments`; whether there was one.
-pub(super) fn hear_all(comments: &[u8], open: bool, context: &mut Context) -> bool {
-    let mut scanner = super::line::Scanner::new(comments, 0, open);
-    let mut heard = false;
-    while let Some(found) = memchr::memchr(b'#', &comments[scanner.at..]) {
-        scanner.at += found;
-        match scanner.remark() {
-            Ok(Remark::Metadata(name, said)) => {
-                context.hear(&name, &said, open);
-                heard = true;
-            }
-            Ok(_) => {}
-            Err(_) => break,
-        }
-    }
-    heard
 }

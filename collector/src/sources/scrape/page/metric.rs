@@ -6,7 +6,7 @@ use std::ops::Range;
 use hashbrown::HashMap;
 
 use super::aside::{Aside, Noted};
-use super::draft::{Context, hear_all};
+use super::context::{Context, hear_all};
 use super::layout::{Gives, Slot};
 use super::line::Scanner;
 use super::number::parse_float;

@@ -7,6 +7,7 @@
 
 mod aside;
 mod classic;
+mod context;
 mod draft;
 mod error;
 mod families;

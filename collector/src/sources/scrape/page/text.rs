@@ -4,7 +4,8 @@
 
 use super::PageReader;
 use super::aside::Noted;
-use super::draft::{Context, Draft, Found, Payload, context_before, hear_all};
+use super::context::{Context, context_before, hear_all};
+use super::draft::{Draft, Found, Payload};
 use super::error::{Flaw, PageError, Place};
 use super::layout::{Gives, Layout};
 use super::line::{RawExemplar, Remark, Scanner};
