@@ -53,9 +53,14 @@ fn the_metrics_of_prom_scraper_are_served_to_certificates_alone() {
     };
     let known = "--cacert ca.pem --cert client.pem --key client.key";
     let failed = "failed_scrapes_total{scrape_target_source_id=\"the \\\"dead\\\"\"}";
-    let says = || ask(known).is_some_and(|page| page.contains("scrape_targets_total 2\n") && page.contains(failed));
+    let says =
+        || ask(known).is_some_and(|page| page.contains("scrape_targets_total 2\n") && page.contains(failed));
     assert!(wait_for(LONG, says), "{:?}\n{}", ask(known), process.log());
     assert!(!ask(known).unwrap().contains("good"), "what never failed is not there");
     assert_eq!(ask("--cacert ca.pem"), None, "nobody without a certificate");
-    assert_eq!(ask("--cacert ca.pem --cert other.pem --key other.key"), None, "nor with one of another authority");
+    assert_eq!(
+        ask("--cacert ca.pem --cert other.pem --key other.key"),
+        None,
+        "nor with one of another authority"
+    );
 }

@@ -32,6 +32,8 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
 pub struct PromScraper {
     pub globs: Vec<PathBuf>,
     pub default_source_id: String,
+    /// That of the job; a target that is scraped more often has its interval for one.
+    pub timeout: Duration,
     /// With the certificates that a file may replace.
     pub http: HttpSettings,
 }
@@ -121,13 +123,14 @@ pub(super) fn resolve(
     let default_source_id =
         raw.default_source_id.or_else(|| environment("DEFAULT_SOURCE_ID")).unwrap_or_default();
     let job = default_job(PROM_SCRAPER_JOB, defaults)?;
+    let timeout = job.scrape_timeout.min(scrape_interval);
     Ok(Some(ScrapeConfig {
         scrape_interval,
-        scrape_timeout: job.scrape_timeout.min(scrape_interval),
+        scrape_timeout: timeout,
         // A metric that names its own source keeps it, as it does there.
         page: Arc::new(PageRules { honor_labels: true, ..(*job.page).clone() }),
         http: http.clone(),
-        discovery: vec![ProviderConfig::PromScraper(PromScraper { globs, default_source_id, http })],
+        discovery: vec![ProviderConfig::PromScraper(PromScraper { globs, default_source_id, timeout, http })],
         ..job
     }))
 }
@@ -176,6 +179,9 @@ impl PromScraper {
                 return Ok(None);
             }
             add("__scrape_interval__", Some(text.trim().to_owned()));
+            if interval < self.timeout {
+                add("__scrape_timeout__", Some(text.trim().to_owned()));
+            }
         }
         let scheme = raw.scheme.filter(|scheme| !scheme.is_empty()).unwrap_or_else(|| "http".to_owned());
         if !["http", "https"].contains(&scheme.as_str()) {

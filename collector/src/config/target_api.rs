@@ -35,12 +35,13 @@ pub(super) fn resolve(
         return fault_at("scrape_interval", "must be at least 10ms");
     }
     let page = PageRules { honor_labels: raw.honor_labels.unwrap_or(false), ..(*job.page).clone() };
+    let timeout = job.scrape_timeout.min(scrape_interval);
     let job = ScrapeConfig {
         job_name: name,
         scrape_interval,
-        scrape_timeout: job.scrape_timeout.min(scrape_interval),
+        scrape_timeout: timeout,
         page: Arc::new(page),
-        discovery: vec![ProviderConfig::Posted],
+        discovery: vec![ProviderConfig::Posted { timeout }],
         ..job
     };
     let bearer_token_file = raw.bearer_token_file.map(|path| folder.join(path));

@@ -28,6 +28,7 @@ discovery_families! {
     REFRESHES = counter "collector_sd_refreshes_total" "Answers that a provider had, whether they changed anything or not." ["mechanism", "config"];
     FAILURES = counter "prometheus_sd_refresh_failures_total" "Times that a provider could not learn what targets there are." ["mechanism", "config"];
     ELSEWHERE = gauge "collector_sd_targets_elsewhere" "Targets of a job that other shards scrape." ["config"];
+    SYNC_FAILED = counter "prometheus_target_sync_failed_total" "Targets that a job found and could not be scraped, each time it was given them." ["scrape_job"];
 }
 
 /// Those of Prometheus.
@@ -59,6 +60,8 @@ pub struct JobStats {
     /// Targets that the configuration itself lists.
     pub fixed: u64,
     pub elsewhere: Cell,
+    /// Targets that can't be scraped, each time they were found.
+    pub sync_failed: Cell,
     pub providers: Vec<Arc<ProviderStats>>,
 }
 
@@ -122,6 +125,7 @@ impl DiscoveryStats {
         for job in jobs.iter() {
             out.put(&DISCOVERED, &[NAME, &job.job], job.discovered() as f64);
             out.put(&ELSEWHERE, &[&job.job], job.elsewhere.float());
+            out.put(&SYNC_FAILED, &[&job.job], job.sync_failed.float());
             for (number, provider) in job.providers.iter().enumerate() {
                 let mechanism = provider.mechanism;
                 let alike = |other: &&Arc<ProviderStats>| other.mechanism == mechanism;

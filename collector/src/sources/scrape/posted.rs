@@ -167,11 +167,11 @@ impl Board {
     }
 
     /// Takes out what has expired. Gives what is left, and when the next of it expires.
-    fn groups(&self) -> (Vec<TargetGroup>, Option<Instant>) {
+    fn groups(&self, timeout: Duration) -> (Vec<TargetGroup>, Option<Instant>) {
         let now = Instant::now();
         let mut known = self.lock();
         known.retain(|_, known| known.expires > now);
-        let groups = known.iter().map(|(key, known)| known.target.group(key)).collect();
+        let groups = known.iter().map(|(key, known)| known.target.group(key, timeout)).collect();
         (groups, known.values().map(|known| known.expires).min())
     }
 
@@ -219,15 +219,20 @@ impl PostedTarget {
         format!("{}://{}{}", self.scheme(), self.target, self.path())
     }
 
-    fn group(&self, key: &str) -> TargetGroup {
+    /// `timeout` is that of the job.
+    fn group(&self, key: &str, timeout: Duration) -> TargetGroup {
         let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let mut labels = vec![
             own("__address__", &self.target),
             own("__scheme__", self.scheme()),
             own("__metrics_path__", self.path()),
         ];
-        let spans =
-            [("__scrape_interval__", &self.scrape_interval), ("__scrape_timeout__", &self.scrape_timeout)];
+        let is_short = |text: &&String| parse_duration(text).is_ok_and(|interval| interval < timeout);
+        let shorter = self.scrape_interval.as_ref().filter(is_short);
+        let spans = [
+            ("__scrape_interval__", self.scrape_interval.as_ref()),
+            ("__scrape_timeout__", self.scrape_timeout.as_ref().or(shorter)),
+        ];
         labels.extend(spans.iter().filter_map(|(name, value)| Some(own(name, value.as_deref()?))));
         labels.extend(self.labels.iter().map(|(name, value)| own(name, value)));
         TargetGroup { source: key.to_owned(), targets: vec![labels], labels: Vec::new(), http: None }
@@ -287,11 +292,11 @@ fn check(target: &PostedTarget) -> Result<Duration, String> {
 }
 
 /// Gives a provider's groups from the board, for as long as it is asked for.
-pub async fn run(board: Arc<Board>, give: impl Fn(Vec<TargetGroup>)) {
+pub async fn run(board: Arc<Board>, timeout: Duration, give: impl Fn(Vec<TargetGroup>)) {
     let mut changes = board.watch();
     loop {
         changes.borrow_and_update();
-        let (groups, next) = board.groups();
+        let (groups, next) = board.groups(timeout);
         give(groups);
         let expiry = async {
             match next {
@@ -357,6 +362,21 @@ mod tests {
         assert_eq!(board.post(br#"[{"target":"h:1"}]"#), Ok(1), "one that is there takes no room");
     }
 
+    #[test]
+    fn a_timeout_is_never_longer_than_the_interval() {
+        for (target, expected) in [
+            (r#"[{"target":"a:1","scrape_interval":"5s"}]"#, Some("5s")),
+            (r#"[{"target":"a:1","scrape_interval":"1m"}]"#, None),
+            (r#"[{"target":"a:1","scrape_interval":"5s","scrape_timeout":"1s"}]"#, Some("1s")),
+        ] {
+            let board = Board::default();
+            board.post(target.as_bytes()).unwrap();
+            let (groups, _) = board.groups(Duration::from_secs(10));
+            let timeout = groups[0].targets[0].iter().find(|(name, _)| name == "__scrape_timeout__");
+            assert_eq!(timeout.map(|(_, value)| value.as_str()), expected, "{target}");
+        }
+    }
+
     /// As if so much time had passed.
     fn age(board: &Board, by: Duration) {
         board.lock().values_mut().for_each(|known| known.expires -= by);
@@ -370,7 +390,7 @@ mod tests {
         let give = move |groups: Vec<TargetGroup>| {
             given.send(groups.iter().map(|group| group.source.clone()).collect::<Vec<_>>()).unwrap();
         };
-        tokio::spawn(run(board.clone(), give));
+        tokio::spawn(run(board.clone(), Duration::from_secs(10), give));
         assert_eq!(seen.recv().await.unwrap(), [""; 0]);
         let both = br#"[{"target":"a:1","expiry":"100s"},{"target":"b:1","expiry":"300s","scheme":"https"}]"#;
         assert_eq!(board.post(both), Ok(2));

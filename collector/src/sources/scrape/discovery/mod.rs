@@ -206,6 +206,7 @@ impl JobTask {
                     "targets that can't be scraped");
             }
             self.stats.elsewhere.set(targets.elsewhere as u64);
+            self.stats.sync_failed.add(targets.faults.len() as u64);
             self.all.updates.add(1);
             let sent = self.updates.try_send(Update { job: job.to_owned(), targets });
             let sent = match sent {

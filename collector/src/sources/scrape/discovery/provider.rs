@@ -51,8 +51,8 @@ impl Provider {
             }
             ProviderConfig::Kubernetes(config) => tokio::spawn(kubernetes::run(config.clone(), out)),
             ProviderConfig::PromScraper(config) => tokio::spawn(prom_scraper::run(config.clone(), out)),
-            ProviderConfig::Posted => {
-                tokio::spawn(posted::run(board.clone(), move |groups| out.replace_all(groups)))
+            ProviderConfig::Posted { timeout } => {
+                tokio::spawn(posted::run(board.clone(), *timeout, move |groups| out.replace_all(groups)))
             }
         };
         Ok(Arc::new(Provider { config, groups, stats, task }))
@@ -68,7 +68,7 @@ fn mechanism(config: &ProviderConfig) -> &'static str {
         ProviderConfig::Consul(_) => "consul",
         ProviderConfig::Kubernetes(_) => "kubernetes",
         ProviderConfig::PromScraper(_) => "prom_scraper",
-        ProviderConfig::Posted => "posted",
+        ProviderConfig::Posted { .. } => "posted",
     }
 }
 
