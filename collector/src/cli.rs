@@ -70,6 +70,11 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
         "Give OpenMetrics to clients that like it best, as Prometheus does; without it, to those that take nothing else.",
     ),
     Flag::new(
+        "web.enable-target-api",
+        FlagDefault::Switch(false),
+        "Let the configuration switch on /v1/scrape_targets, by which others post targets.",
+    ),
+    Flag::new(
         "web.max-requests",
         FlagDefault::Int(crate::limits::MAX_REQUESTS as i64),
         "Scrapes answered at the same time at the most. Use 0 for no limit.",
@@ -162,6 +167,7 @@ pub struct Options {
     pub max_requests: usize,
     pub deadline: Duration,
     pub open_metrics: bool,
+    pub target_api: bool,
     pub ebpf: EbpfOptions,
     pub shard: Option<Shard>,
     pub log_level: LevelFilter,
@@ -389,6 +395,7 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
         shard: resolve_shard(&values)?,
         max_requests: usize::try_from(at_least_0("web.max-requests")?).unwrap_or(usize::MAX),
         open_metrics: values.switch("web.enable-openmetrics"),
+        target_api: values.switch("web.enable-target-api"),
         deadline: values.duration("collector.deadline")?,
         log_level,
         log_format,

@@ -135,6 +135,7 @@ impl<'a> Daemon<'a> {
             ring: ring.clone(),
             counters: counters.clone(),
             engine: scraping.engine(),
+            target_api_allowed: options.target_api,
             reload,
             web_config: options.web_config.clone(),
         })
@@ -163,6 +164,10 @@ impl<'a> Daemon<'a> {
             Listen::Addresses(addresses.collect::<Result<_, _>>().map_err(StartError::new)?)
         };
         serve::serve(&listen, &self.server).await.map_err(StartError::new)?;
+        if let Some(metrics) = &self.config.scraper_metrics {
+            let (engine, counters) = (self.scraping.engine(), self.counters.clone());
+            serve::serve_scraper_metrics(metrics, engine, counters).await.map_err(StartError::new)?;
+        }
         let config = self.config.clone();
         self.apply(&config).await.map_err(StartError::new)?;
         self.schedule();
@@ -209,8 +214,15 @@ impl<'a> Daemon<'a> {
     /// Makes endpoints and jobs those of `config`. A job that is wrong is found before anything is changed.
     async fn apply(&mut self, config: &Config) -> Result<(), String> {
         let prepared = self.scraping.prepare(config)?;
+        let api = config.target_api.as_ref();
+        self.server.check_target_api(api)?;
         self.endpoints.apply(config).await?;
-        self.scraping.apply(prepared)
+        self.scraping.apply(prepared)?;
+        if api.is_some() && !self.options.storage_path.as_os_str().is_empty() {
+            self.scraping.board().keep_in(&self.options.storage_path);
+        }
+        self.server.set_target_api(api, self.scraping.board());
+        Ok(())
     }
 
     /// Reads the configuration again. A bad one changes nothing.

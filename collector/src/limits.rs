@@ -13,6 +13,9 @@ pub const TAIL_BATCHES: usize = 16 * 1024;
 /// Threads that scrape, unless `--scrape.threads` says otherwise: no more than there are cores.
 pub const SCRAPE_THREADS: usize = 4;
 
+/// Scrapes of targets under way at once; more wait (`collector_scrapes_waited_total`), within their timeout.
+pub const SCRAPES_UNDER_WAY: usize = 10_000;
+
 /// Scrapes of this host under way and waiting for their turn to read it; one that finds no room is answered 503.
 pub const READER_REQUESTS: usize = 256;
 

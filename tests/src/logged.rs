@@ -87,7 +87,11 @@ pub fn said(batch: &Batch) -> String {
     for (&id, histogram) in shape.histograms().iter().zip(batch.histograms()) {
         text += &format!("{} {histogram:?} {:016x}\n", series(id), histogram.sum.to_bits());
     }
-    text += &format!("{:?} {:?}\n", batch.times, batch.histogram_times);
+    text += &format!("{:?} {:?} {:?}\n", batch.times, batch.histogram_times, shape.starts());
+    for one in batch.exemplars.iter() {
+        let (value, labels) = (one.value().to_bits(), one.labels().collect::<Vec<_>>());
+        text += &format!("{:?} {value:016x} {} {} {labels:?}\n", one.of(), one.time_ms(), one.has_time());
+    }
     assert_eq!(shape.floats().len(), batch.values.len());
     assert_eq!(shape.histograms().len(), batch.histograms().len());
     text

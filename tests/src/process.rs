@@ -155,6 +155,21 @@ pub fn post(url: &str) -> Option<(u16, String)> {
     answer(agent().post(url).send_empty())
 }
 
+/// The status and body of any request, with a bearer token where one is given.
+///
+/// # Panics
+/// When it is no request.
+pub fn ask(method: &str, url: &str, token: Option<&str>, body: &str) -> Option<(u16, String)> {
+    let mut request = ureq::http::Request::builder().method(method).uri(url);
+    if let Some(token) = token {
+        request = request.header("Authorization", format!("Bearer {token}"));
+    }
+    if body.is_empty() {
+        return answer(agent().run(request.body(()).expect("a request")));
+    }
+    answer(agent().run(request.body(body.to_owned()).expect("a request")))
+}
+
 fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(30)))

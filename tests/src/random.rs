@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use collector::model::{Batch, Form, Kind, NativeHistogram, STALE_NAN, SeriesTable, Shape};
+use collector::model::{Batch, Form, Kind, NativeHistogram, Of, STALE_NAN, SeriesTable, Shape};
 use proptest::prelude::*;
 
 use crate::made::{self, Series};
@@ -73,6 +73,27 @@ pub struct Made {
     pub source: Vec<(String, String)>,
     pub floats: Vec<(Series, Motion)>,
     pub histograms: Vec<Series>,
+    /// When the counting of the series began: none, or one that comes round.
+    pub starts: Vec<i64>,
+    pub exemplars: Vec<MadeExemplar>,
+}
+
+/// An exemplar, of any position, that comes in some of the ticks.
+#[derive(Clone, Debug)]
+pub struct MadeExemplar {
+    at: prop::sample::Index,
+    labels: Vec<(String, String)>,
+    value: f64,
+    ago_ms: Option<i64>,
+    /// One tick of so many has it.
+    every: usize,
+}
+
+fn exemplar() -> impl Strategy<Value = MadeExemplar> {
+    let labels = prop::collection::vec((word(), word()), 0..4);
+    let value = prop_oneof![Just(0.0), Just(f64::INFINITY), -1e3..1e3f64];
+    (any::<prop::sample::Index>(), labels, value, prop::option::of(-5i64..100_000), 1usize..4)
+        .prop_map(|(at, labels, value, ago_ms, every)| MadeExemplar { at, labels, value, ago_ms, every })
 }
 
 pub fn made_shape() -> impl Strategy<Value = Made> {
@@ -82,11 +103,20 @@ pub fn made_shape() -> impl Strategy<Value = Made> {
         vec![("job", "n"), ("instance", "h:9100"), ("mode", "x")],
     ]);
     let floats = prop::collection::vec((series(), motion()), 0..40);
-    (source, floats, prop::collection::vec(series(), 0..3)).prop_map(|(source, floats, histograms)| Made {
-        source: made::owned(&source),
-        floats,
-        histograms,
-    })
+    let starts = prop_oneof![
+        2 => Just(Vec::new()),
+        1 => prop::collection::vec(prop_oneof![Just(0i64), 1i64..100, 1_600_000_000_000i64..1_800_000_000_000], 1..5),
+    ];
+    let exemplars = prop_oneof![2 => Just(Vec::new()), 1 => prop::collection::vec(exemplar(), 0..8)];
+    (source, floats, prop::collection::vec(series(), 0..3), starts, exemplars).prop_map(
+        |(source, floats, histograms, starts, exemplars)| Made {
+            source: made::owned(&source),
+            floats,
+            histograms,
+            starts,
+            exemplars,
+        },
+    )
 }
 
 pub fn histogram() -> impl Strategy<Value = NativeHistogram> {
@@ -112,6 +142,18 @@ pub fn batch(shape: &Arc<Shape>, made: &Made, time_ms: i64, tick: usize, pool: &
     for n in 0..made.histograms.len() {
         batch.push_histogram().clone_from(&pool[(n + tick) % pool.len()]);
     }
+    let series = made.floats.len() + made.histograms.len();
+    for one in made.exemplars.iter().filter(|one| series > 0 && tick % one.every == 0) {
+        let at = one.at.index(series);
+        let of = match at.checked_sub(made.floats.len()) {
+            Some(at) => Of::Histogram(at as u32),
+            None => Of::Float(at as u32),
+        };
+        let time = time_ms - one.ago_ms.unwrap_or(0);
+        batch.exemplars.push(of, one.value, time, one.ago_ms.is_some());
+        one.labels.iter().for_each(|(name, value)| batch.exemplars.push_label(name, value));
+    }
+    batch.exemplars.settle(|_| true);
     batch
 }
 
@@ -119,6 +161,8 @@ impl Made {
     /// The shape, of a source of that name.
     pub fn shape(&self, table: &Arc<SeriesTable>, source: &str) -> Arc<Shape> {
         let floats: Vec<Series> = self.floats.iter().map(|float| float.0.clone()).collect();
-        made::shape(table, source, &self.source, &floats, &self.histograms)
+        let plain = made::shape(table, source, &self.source, &floats, &self.histograms);
+        let starts = self.starts.iter().copied().cycle().take(floats.len() + self.histograms.len());
+        Shape::started(plain.source.clone(), plain.list().clone(), starts.collect())
     }
 }

@@ -37,6 +37,12 @@ pub struct Taken {
     pub series: BTreeMap<String, Vec<Point>>,
     /// Native histograms of each series.
     pub histograms: BTreeMap<String, Vec<(i64, u64)>>,
+    /// The schemas of those.
+    pub schemas: BTreeMap<String, Vec<i32>>,
+    /// Exemplars of each series: labels, time, bits of the value.
+    pub exemplars: BTreeMap<String, Vec<(String, i64, u64)>>,
+    /// When the counting of each series began, as its samples of 2.0 say it, the same ones once.
+    pub starts: BTreeMap<String, Vec<i64>>,
     /// Request headers, one map a request, names in lower case.
     pub requests: Vec<BTreeMap<String, String>>,
     /// Requests that could not be decoded.
@@ -157,8 +163,15 @@ fn take_v1(plain: &[u8], taken: &mut Taken) -> Result<(), String> {
         let points = series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits()));
         taken.series.entry(key.clone()).or_default().extend(points);
         let histograms = series.histograms.iter().map(|h| (h.timestamp, h.sum.to_bits()));
-        taken.histograms.entry(key).or_default().extend(histograms);
+        taken.histograms.entry(key.clone()).or_default().extend(histograms);
+        for one in &series.exemplars {
+            let labels: Vec<_> =
+                one.labels.iter().map(|label| format!("{}={}", label.name, label.value)).collect();
+            let said = (labels.join(","), one.timestamp, one.value.to_bits());
+            taken.exemplars.entry(key.clone()).or_default().push(said);
+        }
     }
+    taken.series.retain(|_, points| !points.is_empty());
     taken.histograms.retain(|_, points| !points.is_empty());
     Ok(())
 }
@@ -181,8 +194,29 @@ fn take_v2(plain: &[u8], taken: &mut Taken) -> Result<(), String> {
         let points = series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits()));
         taken.series.entry(key.clone()).or_default().extend(points);
         let histograms = series.histograms.iter().map(|h| (h.timestamp, h.sum.to_bits()));
-        taken.histograms.entry(key).or_default().extend(histograms);
+        taken.histograms.entry(key.clone()).or_default().extend(histograms);
+        taken.schemas.entry(key.clone()).or_default().extend(series.histograms.iter().map(|h| h.schema));
+        if series.samples.is_empty() && series.histograms.is_empty() {
+            return Err(format!("{key} has neither a sample nor a histogram"));
+        }
+        for one in &series.exemplars {
+            let mut labels = Vec::new();
+            for pair in one.labels_refs.chunks(2) {
+                let [name, value] = pair else { return Err("an odd number of references".into()) };
+                labels.push(format!("{}={}", text(*name)?, text(*value)?));
+            }
+            let said = (labels.join(","), one.timestamp, one.value.to_bits());
+            taken.exemplars.entry(key.clone()).or_default().push(said);
+        }
+        let starts = taken.starts.entry(key).or_default();
+        let said = series.samples.iter().map(|sample| sample.start_timestamp);
+        for start in said.chain(series.histograms.iter().map(|h| h.start_timestamp)) {
+            if !starts.contains(&start) {
+                starts.push(start);
+            }
+        }
     }
+    taken.schemas.retain(|_, schemas| !schemas.is_empty());
     taken.series.retain(|_, points| !points.is_empty());
     taken.histograms.retain(|_, points| !points.is_empty());
     Ok(())

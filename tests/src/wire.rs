@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use collector::encode::{Options, Protocol};
-use collector::model::{Batch, CUSTOM_BUCKETS, NO_SAMPLE, NativeHistogram, SeriesId};
+use collector::model::{Batch, CUSTOM_BUCKETS, NO_SAMPLE, NativeHistogram, Of, SeriesId};
 use prost::Message as _;
 
 use crate::proto::{v1, v2};
@@ -16,13 +16,28 @@ pub struct Sent {
     pub help: String,
     pub unit: String,
     pub time_ms: i64,
+    /// When the counting began, 0 where that is not said.
+    pub start_ms: i64,
+    pub exemplars: Vec<Said>,
+    /// The place of its batch in the order of encoding.
+    pub batch: usize,
     pub what: What,
+}
+
+/// An exemplar.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    pub labels: Vec<(String, String)>,
+    pub bits: u64,
+    pub time_ms: i64,
 }
 
 #[derive(Debug, Clone)]
 pub enum What {
     Float(f64),
     Histogram(NativeHistogram),
+    /// Nothing but its exemplars: how 1.0 sends those.
+    Exemplars,
 }
 
 /// Everything that `batches` should give, in order: floats first, batches of one time in the order of shapes.
@@ -34,10 +49,13 @@ pub fn expected(batches: &[&Batch], options: &Options) -> Vec<Sent> {
         ordered.extend(run);
     }
     let (mut floats, mut histograms) = (Vec::new(), Vec::new());
-    for batch in ordered {
+    for (place, batch) in ordered.into_iter().enumerate() {
         for (at, (&(id, form), &value)) in batch.shape().floats().iter().zip(&batch.values).enumerate() {
             if !(form.classic_only() && options.native_histograms) {
-                floats.push(Sent { time_ms: batch.time(at), ..sent(batch, id, options, What::Float(value)) });
+                let plain = sent(batch, id, options, What::Float(value));
+                let (time_ms, start_ms) = (batch.time(at), batch.shape().float_start(at));
+                let sent = Sent { time_ms, start_ms, batch: place, ..plain };
+                floats.push(with_exemplars(sent, batch, Of::Float(at as u32), options));
             }
         }
         if options.native_histograms {
@@ -46,13 +64,41 @@ pub fn expected(batches: &[&Batch], options: &Options) -> Vec<Sent> {
                 let what = What::Histogram(histogram.clone());
                 let custom = histogram.schema == CUSTOM_BUCKETS && options.protocol == Protocol::V1;
                 let time_ms = if custom { NO_SAMPLE } else { batch.histogram_time(at) };
-                histograms.push(Sent { time_ms, ..sent(batch, id, options, what) });
+                let start_ms = batch.shape().histogram_start(at);
+                let sent = Sent { time_ms, start_ms, batch: place, ..sent(batch, id, options, what) };
+                histograms.push(with_exemplars(sent, batch, Of::Histogram(at as u32), options));
             }
         }
     }
     floats.append(&mut histograms);
     floats.retain(|sent| sent.time_ms != NO_SAMPLE);
+    if options.protocol == Protocol::V1 {
+        // Those of one batch stand in the order of its samples, and the batches in theirs.
+        let mut apart: Vec<Sent> = Vec::new();
+        for sent in &mut floats {
+            sent.start_ms = 0;
+            if !sent.exemplars.is_empty() {
+                let exemplars = std::mem::take(&mut sent.exemplars);
+                apart.push(Sent { what: What::Exemplars, exemplars, ..sent.clone() });
+            }
+        }
+        apart.sort_by_key(|sent| sent.batch);
+        floats.append(&mut apart);
+    }
     floats
+}
+
+fn with_exemplars(sent: Sent, batch: &Batch, of: Of, options: &Options) -> Sent {
+    if !options.exemplars {
+        return sent;
+    }
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let exemplars = batch.exemplars.of(of).map(|one| Said {
+        labels: one.labels().map(owned).collect(),
+        bits: one.value().to_bits(),
+        time_ms: one.time_ms(),
+    });
+    Sent { exemplars: exemplars.collect(), ..sent }
 }
 
 fn sent(batch: &Batch, id: SeriesId, options: &Options, what: What) -> Sent {
@@ -78,7 +124,17 @@ fn sent(batch: &Batch, id: SeriesId, options: &Options, what: What) -> Sent {
     }
     let (help, unit) =
         if options.help { (view.help().into(), view.unit().into()) } else { Default::default() };
-    Sent { labels, kind: view.kind() as u8, help, unit, time_ms: batch.time_ms, what }
+    Sent {
+        labels,
+        kind: view.kind() as u8,
+        help,
+        unit,
+        time_ms: batch.time_ms,
+        start_ms: 0,
+        exemplars: Vec::new(),
+        batch: 0,
+        what,
+    }
 }
 
 fn varint(mut number: u64, out: &mut Vec<u8>) {
@@ -95,11 +151,15 @@ fn field(number: u8, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-fn sample(value: f64, time_ms: i64) -> Vec<u8> {
+fn sample(value: f64, time_ms: i64, start_ms: i64) -> Vec<u8> {
     let mut out = vec![0x09];
     out.extend_from_slice(&value.to_le_bytes());
     out.push(0x10);
     varint(time_ms as u64, &mut out);
+    if start_ms != 0 {
+        out.push(0x18);
+        varint(start_ms as u64, &mut out);
+    }
     out
 }
 
@@ -162,13 +222,34 @@ pub fn plain(sent: &[Sent], protocol: Protocol, symbols: &[String]) -> Vec<u8> {
             field(1, &refs, &mut series);
         }
         match (&one.what, protocol) {
-            (What::Float(value), _) => field(2, &sample(*value, one.time_ms), &mut series),
+            (What::Float(value), _) => field(2, &sample(*value, one.time_ms, one.start_ms), &mut series),
             (What::Histogram(native), protocol) => {
-                let message = histogram(native, one.time_ms).encode_to_vec();
+                let mut message = histogram(native, one.time_ms).encode_to_vec();
+                if one.start_ms != 0 {
+                    message.extend([0x88, 0x01]);
+                    varint(one.start_ms as u64, &mut message);
+                }
                 field(if protocol == Protocol::V1 { 4 } else { 3 }, &message, &mut series);
+            }
+            (What::Exemplars, _) => {
+                for said in &one.exemplars {
+                    let label = |(name, value): &(String, String)| v1::Label {
+                        name: name.clone(),
+                        value: value.clone(),
+                    };
+                    let (value, timestamp) = (f64::from_bits(said.bits), said.time_ms);
+                    let labels = said.labels.iter().map(label).collect();
+                    field(3, &v1::Exemplar { labels, value, timestamp }.encode_to_vec(), &mut series);
+                }
             }
         }
         if protocol == Protocol::V2 {
+            for said in &one.exemplars {
+                let refs = |(name, value): &(String, String)| [number(name) as u32, number(value) as u32];
+                let (value, timestamp) = (f64::from_bits(said.bits), said.time_ms);
+                let labels_refs = said.labels.iter().flat_map(refs).collect();
+                field(4, &v2::Exemplar { labels_refs, value, timestamp }.encode_to_vec(), &mut series);
+            }
             let (help_ref, unit_ref) = (number(&one.help) as u32, number(&one.unit) as u32);
             let metadata = v2::Metadata { r#type: one.kind.into(), help_ref, unit_ref };
             field(5, &metadata.encode_to_vec(), &mut series);
@@ -214,8 +295,14 @@ fn check_v1(request: &v1::WriteRequest, wanted: &[Sent]) {
     for (series, wanted) in request.timeseries.iter().zip(wanted) {
         let labels: Vec<_> = series.labels.iter().map(|label| (&label.name, &label.value)).collect();
         assert_eq!(labels, wanted.labels.iter().collect::<Vec<_>>());
-        assert!(series.exemplars.is_empty());
+        let exemplars = series.exemplars.iter().map(|one| Said {
+            labels: one.labels.iter().map(|label| (label.name.clone(), label.value.clone())).collect(),
+            bits: one.value.to_bits(),
+            time_ms: one.timestamp,
+        });
+        assert_eq!(exemplars.collect::<Vec<_>>(), wanted.exemplars);
         match &wanted.what {
+            What::Exemplars => assert!(series.samples.is_empty() && series.histograms.is_empty()),
             What::Float(value) => {
                 let [sample] = &series.samples[..] else { panic!("one sample, not {series:?}") };
                 assert_eq!((sample.value.to_bits(), sample.timestamp), (value.to_bits(), wanted.time_ms));
@@ -247,16 +334,27 @@ fn check_v2(request: &v2::Request, wanted: &[Sent]) {
         let metadata = series.metadata.as_ref().expect("metadata is always there");
         assert_eq!(metadata.r#type, i32::from(wanted.kind));
         assert_eq!((text(&metadata.help_ref), text(&metadata.unit_ref)), (&wanted.help, &wanted.unit));
+        let exemplars = series.exemplars.iter().map(|one| Said {
+            labels: (one.labels_refs.chunks_exact(2))
+                .map(|pair| (text(&pair[0]).clone(), text(&pair[1]).clone()))
+                .collect(),
+            bits: one.value.to_bits(),
+            time_ms: one.timestamp,
+        });
+        assert_eq!(exemplars.collect::<Vec<_>>(), wanted.exemplars);
         match &wanted.what {
+            What::Exemplars => panic!("2.0 has no series of exemplars alone"),
             What::Float(value) => {
                 let [sample] = &series.samples[..] else { panic!("one sample, not {series:?}") };
                 assert_eq!((sample.value.to_bits(), sample.timestamp), (value.to_bits(), wanted.time_ms));
-                assert!(series.histograms.is_empty() && sample.start_timestamp == 0);
+                assert!(series.histograms.is_empty() && sample.start_timestamp == wanted.start_ms);
             }
             What::Histogram(native) => {
                 let [found] = &series.histograms[..] else { panic!("one histogram, not {series:?}") };
-                // The messages of both versions have the same fields.
+                // The messages of both versions have the same fields, but for the start.
                 let native = histogram(native, wanted.time_ms);
+                assert_eq!(found.start_timestamp, wanted.start_ms);
+                let found = v2::Histogram { start_timestamp: 0, ..found.clone() };
                 assert_eq!(found.encode_to_vec(), native.encode_to_vec());
                 assert_eq!(found.sum.to_bits(), native.sum.to_bits());
                 assert!(series.samples.is_empty());

@@ -20,7 +20,7 @@ proptest! {
         mades in prop::collection::vec(made_shape(), 1..5),
         pool in prop::collection::vec(histogram(), 1..4),
         gaps in prop::collection::vec(prop_oneof![Just(0i64), Just(1), 1000i64..100_000, 1i64 << 34..1i64 << 40], 1..4),
-        (v2, native, help) in any::<(bool, bool, bool)>(),
+        (v2, native, help, exemplars) in any::<(bool, bool, bool, bool)>(),
         external in prop::sample::select(vec![vec![], vec![("cluster", "eu"), ("a", "outside")]]),
     ) {
         let table = Arc::new(SeriesTable::default());
@@ -28,7 +28,7 @@ proptest! {
         let protocol = if v2 { Protocol::V2 } else { Protocol::V1 };
         let external_labels = made::owned(&external);
         let mut encoder =
-            Encoder::new(Options { protocol, external_labels, native_histograms: native, help, rewrite: None });
+            Encoder::new(Options { protocol, external_labels, native_histograms: native, exemplars, help, rewrite: None });
         for tick in 0..12 {
             // The second request repeats the first, then only the values move, then the times as well. The tenth has
             // come so often that it gets the best plan.
@@ -44,7 +44,9 @@ proptest! {
             let mut body = Vec::new();
             let encoded = encoder.encode(&batches, &mut body);
             wire::check(&body, &batches, encoder.options());
-            prop_assert!(encoded.planned == encoded.samples || tick == 0);
+            let with_exemplars = v2 && exemplars && batches.iter().any(|batch| !batch.exemplars.is_empty());
+            let searched = exemplars && v2 && mades.iter().any(|made| !made.exemplars.is_empty());
+            prop_assert!(encoded.planned == encoded.samples || tick == 0 || with_exemplars || searched);
         }
     }
 }
@@ -72,7 +74,7 @@ proptest! {
             .collect();
         let external_labels = made::owned(&external);
         let options =
-            Options { protocol: Protocol::V1, external_labels, native_histograms: native, help: false, rewrite: None };
+            Options { protocol: Protocol::V1, external_labels, native_histograms: native, help: false, exemplars: false, rewrite: None };
         let mut encoder = Encoder::new(options);
         // The later rounds are late enough for the best plans.
         for tick in 0..400 {

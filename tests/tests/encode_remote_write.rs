@@ -51,7 +51,7 @@ fn fill(shape: &Arc<Shape>, time_ms: i64, seed: u64) -> Batch {
 
 fn options(protocol: Protocol, native_histograms: bool, help: bool) -> Options {
     let external_labels = made::owned(&[("cluster", "eu"), ("job", "never")]);
-    Options { protocol, external_labels, native_histograms, help, rewrite: None }
+    Options { protocol, external_labels, native_histograms, help, ..Options::default() }
 }
 
 #[test]

@@ -120,6 +120,22 @@ fn timeless() -> PageRules {
     PageRules { honor_timestamps: false, ..rules() }
 }
 
+/// Rules that make native histograms of classic ones.
+fn converting() -> PageRules {
+    PageRules { convert_classic_histograms: true, ..timeless() }
+}
+
+/// What a page gives whose classic histograms become native ones, and since when its series count.
+fn read_converting(target: &mut Target, page: &[u8], format: Format) -> Option<(Vec<Said>, usize)> {
+    let outcome = target.read(page, format).ok()?;
+    let shape = target.batch().shape();
+    assert!(
+        shape.starts().is_empty() || shape.starts().len() == shape.floats().len() + shape.histograms().len()
+    );
+    assert_eq!(shape.histograms().len(), target.batch().histograms().len());
+    Some((target.said(), outcome.scraped))
+}
+
 #[test]
 fn fixtures_are_read_as_the_formats_say() {
     for page in pages() {
@@ -159,6 +175,7 @@ fn bent_pages_are_read_alike_hot_and_cold_and_plainly() {
     let pages = pages();
     let others: Vec<Vec<u8>> = pages.iter().map(|page| page.bytes.clone()).collect();
     let mut hot: Vec<Target> = pages.iter().map(|_| Target::new(timeless())).collect();
+    let mut native: Vec<Target> = pages.iter().map(|_| Target::new(converting())).collect();
     let limit = Duration::from_secs(number("COLLECTOR_FUZZ_SECONDS", SECONDS));
     let start = Instant::now();
     let (mut seed, mut taken, mut refused) = (number("COLLECTOR_FUZZ_SEED", 1), 0u64, 0u64);
@@ -177,6 +194,13 @@ fn bent_pages_are_read_alike_hot_and_cold_and_plainly() {
         let cold = read(&mut Target::new(timeless()), &bent, page.format);
         let warm = read(&mut hot[at], &bent, page.format);
         assert!(warm == cold, "seed {seed}, {}: {warm:?}\ncold: {cold:?}", page.name);
+        let cold_native = read_converting(&mut Target::new(converting()), &bent, page.format);
+        let warm_native = read_converting(&mut native[at], &bent, page.format);
+        assert!(
+            warm_native == cold_native,
+            "seed {seed}, {}: {warm_native:?}\ncold: {cold_native:?}",
+            page.name
+        );
         if let Some(plain) = plain_page::parse(&bent, page.format) {
             let plain = plain.ok().map(|said| plain_page::first_of_each(&said));
             assert!(plain == cold, "seed {seed}, {}: {cold:?}\nplain: {plain:?}", page.name);
@@ -185,7 +209,7 @@ fn bent_pages_are_read_alike_hot_and_cold_and_plainly() {
         refused += u64::from(cold.is_none());
         seed += 1;
     }
-    eprintln!("{taken} bent pages taken, {refused} refused");
+    eprintln!("seeds up to {seed}: {taken} bent pages taken, {refused} refused");
     assert!(taken > 10 && refused > 10);
 }
 

@@ -4,13 +4,13 @@
 //! The payload of a list's record is its number in the segment and its content, compressed (snappy): strings, and
 //! series that refer to the strings. The content is the same for equal lists, whatever the segment or the process.
 //! The payload of a shape's record is its number in the segment, the numbers that are free again, the number of its
-//! list, and the source.
+//! list, the source, and the starts.
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::numbers::{Input, encode_number, encode_text};
+use super::numbers::{Input, encode_number, encode_signed, encode_text};
 use crate::model::{Form, Kind, SeriesId, SeriesList, SeriesSpec, SeriesTable, SeriesView, Shape, Source};
 
 /// A list is not unpacked to more than this.
@@ -55,6 +55,28 @@ pub(super) fn encode_content(list: &SeriesList, out: &mut Vec<u8>) {
     out.extend_from_slice(&series);
 }
 
+/// Appends when the counting of each series began, as the difference to the one before; nothing where none is known.
+fn encode_starts(starts: &[i64], out: &mut Vec<u8>) {
+    let mut last = 0;
+    for &start in starts {
+        encode_signed(start.wrapping_sub(last), out);
+        last = start;
+    }
+}
+
+/// What is left of an owner: nothing where no start is known.
+fn parse_starts(input: &mut Input<'_>, series: usize) -> Option<Box<[i64]>> {
+    if input.0.is_empty() {
+        return Some(Box::default());
+    }
+    let mut last = 0i64;
+    let mut next = || {
+        last = last.wrapping_add(input.signed()?);
+        Some(last)
+    };
+    (0..series).map(|_| next()).collect()
+}
+
 fn encode_series<'a>(view: SeriesView<'a>, form: Form, strings: &mut Strings<'a>, out: &mut Vec<u8>) {
     let flag = |bit: u8, set: bool| if set { bit } else { 0 };
     out.push(view.kind() as u8 | flag(CLASSIC, form.classic_only()) | flag(TIMED, form.timed()));
@@ -97,17 +119,19 @@ pub(super) fn encode_definition(number: u32, freed: &[u32], list: u32, shape: &S
     encode_number(freed.len() as u64, out);
     freed.iter().for_each(|&number| encode_number(number.into(), out));
     encode_number(list.into(), out);
-    encode_source(&shape.source, out);
+    encode_owner(shape, out);
 }
 
-/// Appends whose a shape is.
-pub(super) fn encode_source(source: &Source, out: &mut Vec<u8>) {
+/// Appends what a shape has beside its list: its source, and when the counting of its series began.
+pub(super) fn encode_owner(shape: &Shape, out: &mut Vec<u8>) {
+    let source = &shape.source;
     encode_text(&source.name, out);
     encode_number(source.labels.len() as u64, out);
     for (name, value) in &source.labels {
         encode_text(name, out);
         encode_text(value, out);
     }
+    encode_starts(shape.starts(), out);
 }
 
 /// A shape read from its record.
@@ -115,8 +139,8 @@ pub(super) struct Definition<'a> {
     pub number: u64,
     pub freed: Vec<u64>,
     pub list: u64,
-    /// What [`encode_source`] wrote.
-    pub source: &'a [u8],
+    /// What [`encode_owner`] wrote.
+    pub owner: &'a [u8],
 }
 
 /// The parts of a shape's record; `None` where they make no sense.
@@ -124,16 +148,17 @@ pub(super) fn parse_definition(payload: &[u8]) -> Option<Definition<'_>> {
     let mut input = Input(payload);
     let number = input.number()?;
     let freed = (0..input.count()?).map(|_| input.number()).collect::<Option<_>>()?;
-    Some(Definition { number, freed, list: input.number()?, source: input.0 })
+    Some(Definition { number, freed, list: input.number()?, owner: input.0 })
 }
 
-/// The source that [`encode_source`] wrote; `None` where it makes no sense.
-pub(super) fn parse_source(source: &[u8]) -> Option<Source> {
-    let mut input = Input(source);
+/// The shape of a list whose owner [`encode_owner`] wrote; `None` where that makes no sense.
+pub(super) fn parse_owner(owner: &[u8], list: &Arc<SeriesList>) -> Option<Arc<Shape>> {
+    let mut input = Input(owner);
     let name = input.text()?.to_owned();
     let label = |input: &mut Input<'_>| Some((input.text()?.to_owned(), input.text()?.to_owned()));
     let labels = (0..input.count()?).map(|_| label(&mut input)).collect::<Option<Vec<_>>>()?;
-    Some(Source { name, labels })
+    let starts = parse_starts(&mut input, list.floats().len() + list.histograms().len())?;
+    Some(Shape::started(Arc::new(Source { name, labels }), list.clone(), starts))
 }
 
 /// One series as it stands in a content.

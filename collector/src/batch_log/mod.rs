@@ -27,6 +27,7 @@ mod files;
 mod journal;
 mod numbers;
 mod pack;
+mod pack_exemplars;
 mod pack_histogram;
 mod position;
 mod reader;

@@ -12,11 +12,12 @@
 //!   follow, less one.
 //!
 //! Where samples have times of their own, these follow behind all else, each as the difference to the one before
-//! it in the batch; a record that ends before them has none.
+//! it in the batch; a record that ends before them has none. Exemplars follow them (`pack_exemplars.rs`).
 //!
 //! Numbers come back bit for bit: a scale is used for a value only where it gives back the same bits.
 
 use super::numbers::{Input, encode_number, encode_signed, unzigzag, zigzag};
+use super::pack_exemplars::{decode_exemplars, encode_exemplars};
 use super::pack_histogram::HistogramState;
 use crate::model::{Batch, NO_SAMPLE};
 
@@ -95,9 +96,10 @@ impl State {
         for (state, histogram) in self.histograms.iter_mut().zip(batch.histograms()) {
             state.encode(histogram, out);
         }
-        if !batch.one_time() {
+        if !batch.one_time() || !batch.exemplars.is_empty() {
             encode_times(batch.time_ms, &batch.times, out);
             encode_times(batch.time_ms, &batch.histogram_times, out);
+            encode_exemplars(batch.time_ms, &batch.exemplars, out);
         }
     }
 
@@ -123,6 +125,8 @@ impl State {
         if !input.0.is_empty() {
             decode_times(batch.time_ms, self.bits.len(), input, &mut batch.times)?;
             decode_times(batch.time_ms, self.histograms.len(), input, &mut batch.histogram_times)?;
+            let series = (self.bits.len(), self.histograms.len());
+            decode_exemplars(batch.time_ms, series, input, &mut batch.exemplars)?;
         }
         Some(())
     }

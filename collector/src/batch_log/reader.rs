@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use hashbrown::HashMap;
 
 use super::LogError;
-use super::definition::{parse_content, parse_definition, parse_list, parse_source, unpack_content};
+use super::definition::{parse_content, parse_definition, parse_list, parse_owner, unpack_content};
 use super::files::{Window, segment_path};
 use super::numbers::Input;
 use super::pack::State;
@@ -19,9 +19,9 @@ const MAX_KEPT_BUFFER: usize = 1 << 20;
 
 /// A shape as its segment defines it, and its last batch.
 struct Known {
-    /// The number of its list, and its source as it was spelled.
+    /// The number of its list, and its owner as it was spelled.
     list: u64,
-    source: Box<[u8]>,
+    owner: Box<[u8]>,
     /// Made when its first batch comes: its list may be known only then.
     shape: Option<Arc<Shape>>,
     state: State,
@@ -257,7 +257,7 @@ impl Definitions {
         }
         self.shapes.entry(definition.number).or_insert_with(|| Known {
             list: definition.list,
-            source: definition.source.into(),
+            owner: definition.owner.into(),
             shape: None,
             state: State::default(),
             last: 0,
@@ -273,11 +273,11 @@ impl Definitions {
             return Some((known, shape));
         }
         let list = self.lists.get(&known.list)?;
-        let shape = match shared.known_shape(list, &known.source) {
+        let shape = match shared.known_shape(list, &known.owner) {
             Some(shape) => shape,
             None => {
-                let shape = Shape::of_list(Arc::new(parse_source(&known.source)?), list.clone());
-                shared.remember_shape(&known.source, &shape);
+                let shape = parse_owner(&known.owner, list)?;
+                shared.remember_shape(&known.owner, &shape);
                 shape
             }
         };

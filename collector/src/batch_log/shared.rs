@@ -147,14 +147,14 @@ impl Shared {
         locked(&self.lists).insert((self.hasher.hash_one(content), content.len()), list);
     }
 
-    /// The living shape of that list whose source is spelled so.
-    pub(super) fn known_shape(&self, list: &SeriesList, source: &[u8]) -> Option<Arc<Shape>> {
-        locked(&self.shapes).get((self.hasher.hash_one((list.id(), source)), source.len()))
+    /// The living shape of that list whose owner is spelled so.
+    pub(super) fn known_shape(&self, list: &SeriesList, owner: &[u8]) -> Option<Arc<Shape>> {
+        locked(&self.shapes).get((self.hasher.hash_one((list.id(), owner)), owner.len()))
     }
 
-    /// Remembers that the source of `shape` is spelled so.
-    pub(super) fn remember_shape(&self, source: &[u8], shape: &Arc<Shape>) {
-        let key = (self.hasher.hash_one((shape.list().id(), source)), source.len());
+    /// Remembers that the owner of `shape` is spelled so.
+    pub(super) fn remember_shape(&self, owner: &[u8], shape: &Arc<Shape>) {
+        let key = (self.hasher.hash_one((shape.list().id(), owner)), owner.len());
         locked(&self.shapes).insert(key, shape);
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 
-use super::definition::{encode_content, encode_definition, encode_list, encode_source, pack_content};
+use super::definition::{encode_content, encode_definition, encode_list, encode_owner, pack_content};
 use super::files::{self, Window};
 use super::numbers::encode_number;
 use super::pack::State;
@@ -271,7 +271,7 @@ impl BatchLog {
             self.forget_dead();
         }
         self.content.clear();
-        encode_source(&shape.source, &mut self.content);
+        encode_owner(shape, &mut self.content);
         self.shared.remember_shape(&self.content, shape);
         let list = self.lists.get(&shape.list().id()).expect("defined before").number;
         let next_number = &mut self.next_number;

@@ -189,6 +189,8 @@ fn prom_scraper_by_section_and_by_environment() {
     let plain = files.parse_file("port: '80'\ninstance_id: i").unwrap().unwrap();
     assert!(plain.labels.contains(&("source_id".into(), "me".into())));
     assert!(plain.labels.contains(&("instance_id".into(), "i".into())));
+    let often = files.parse_file("port: 80\nscrape_interval: 1s").unwrap().unwrap();
+    assert!(often.labels.contains(&("__scrape_timeout__".into(), "1s".into())));
     assert_eq!(files.parse_file("port: 80\nscrape_interval: 0s").unwrap(), None);
     assert_eq!(files.parse_file("port: 80\nscrape_interval: -1s").unwrap(), None);
     for (text, why) in [
@@ -222,4 +224,22 @@ fn prom_scraper_by_section_and_by_environment() {
     assert!(files.http.tls.insecure_skip_verify && files.http.tls.cert.is_some());
     let none = prom_scraper::resolve(None, &|_| None, &defaults, Path::new("")).unwrap();
     assert!(none.is_none(), "nothing asks for it");
+}
+
+#[test]
+fn the_metrics_of_prom_scraper_need_all_of_their_files() {
+    let metrics = |given: &'static [(&str, &str)]| {
+        prom_scraper::resolve_metrics(&|name| {
+            given.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    };
+    assert_eq!(metrics(&[("METRICS_PORT", "1")]).unwrap(), None);
+    let all =
+        [("METRICS_CA_FILE_PATH", "/ca"), ("METRICS_CERT_FILE_PATH", "/c"), ("METRICS_KEY_FILE_PATH", "/k")];
+    let [ca, cert, key] = all;
+    assert!(metrics(&[("METRICS_CA_FILE_PATH", "/ca")]).is_err());
+    let asked = prom_scraper::resolve_metrics(&|name| {
+        [ca, cert, key].iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    });
+    assert_eq!(asked.unwrap().map(|metrics| metrics.port), Some(14_821));
 }

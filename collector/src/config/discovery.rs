@@ -25,6 +25,10 @@ pub enum ProviderConfig {
     Consul(ConsulSd),
     Kubernetes(KubernetesSd),
     PromScraper(PromScraper),
+    /// What others post. The timeout is that of the job; a target that is scraped more often has its interval for one.
+    Posted {
+        timeout: Duration,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]

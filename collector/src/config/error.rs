@@ -23,7 +23,6 @@ const PROMETHEUS_ONLY: &[(&str, &str)] = &[
     ("scrape_classic_histograms", "its name is always_scrape_classic_histograms since Prometheus 3"),
     ("scrape_classes", "it is a key of the Prometheus Operator; write its settings into each job"),
     ("scrape_failure_log_file", "failed scrapes are shown under /targets and in the log"),
-    ("send_exemplars", "exemplars are not sent"),
     ("sigv4", "requests are not signed for AWS here; send through a proxy that does"),
     ("tracing", "no traces are written"),
     ("username_ref", SECRETS),

@@ -257,11 +257,6 @@ fn resolve_page(raw: &mut raw::ScrapeConfig, defaults: &Defaults, legacy_names: 
     if !factor.is_finite() || factor < 0.0 {
         return fault_at("native_histogram_min_bucket_factor", "must be 0 or a factor such as 1.1");
     }
-    if switch(raw.convert_classic_histograms_to_nhcb, global.convert_classic_histograms_to_nhcb) {
-        let why =
-            "classic histograms are sent as they are: leave it out, or set it to false here and in `global`";
-        return fault_at("convert_classic_histograms_to_nhcb", why);
-    }
     let body_size = raw.body_size_limit.map(|size| size.0).filter(|size| *size > 0);
     Ok(PageRules {
         honor_labels: raw.honor_labels.unwrap_or(false),
@@ -275,6 +270,10 @@ fn resolve_page(raw: &mut raw::ScrapeConfig, defaults: &Defaults, legacy_names: 
         always_classic_histograms: switch(
             raw.always_scrape_classic_histograms,
             global.always_scrape_classic_histograms,
+        ),
+        convert_classic_histograms: switch(
+            raw.convert_classic_histograms_to_nhcb,
+            global.convert_classic_histograms_to_nhcb,
         ),
         extra_metrics: switch(raw.extra_scrape_metrics, global.extra_scrape_metrics),
         metric_relabel: resolve_rules(

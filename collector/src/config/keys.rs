@@ -23,8 +23,16 @@ const fn key(path: &'static str, kind: &'static str, default: &'static str, help
 }
 
 /// Every key that a file may hold, in tables, without those of HTTP and of relabelling, which several sections share.
-pub static KEYS: &[&[Key]] =
-    &[jobs::GLOBAL, HOST, remote_write::KEYS, jobs::KEYS, discovery::KEYS, PROM_SCRAPER, NO_EFFECT];
+pub static KEYS: &[&[Key]] = &[
+    jobs::GLOBAL,
+    HOST,
+    remote_write::KEYS,
+    jobs::KEYS,
+    discovery::KEYS,
+    PROM_SCRAPER,
+    TARGET_API,
+    NO_EFFECT,
+];
 
 /// The keys of a relabelling rule, behind the path of each of [`RELABEL_SECTIONS`].
 pub static RELABEL_KEYS: &[Key] = &[
@@ -64,6 +72,33 @@ const HOST: &[Key] = &[
     key("host.job_name", "text", "`node`", "The label `job` of what this host pushes."),
     key("host.instance", "text", "the host's name", "The label `instance`."),
     key("host.labels", "map of labels", "", "More labels for what this host pushes."),
+];
+
+const TARGET_API: &[Key] = &[
+    key(
+        "target_api.job_name",
+        "text",
+        "`scrape_targets`",
+        "The job of the targets that are posted to `/v1/scrape_targets`.",
+    ),
+    key(
+        "target_api.scrape_interval",
+        "duration",
+        "`global.scrape_interval`",
+        "How often targets are scraped that do not say it.",
+    ),
+    key(
+        "target_api.honor_labels",
+        "true or false",
+        "false",
+        "Let the labels of a page win over those of its target.",
+    ),
+    key(
+        "target_api.bearer_token_file",
+        "file",
+        "",
+        "Has the token that requests must bear. Without it the web configuration must ask for users or verified client certificates.",
+    ),
 ];
 
 const PROM_SCRAPER: &[Key] = &[

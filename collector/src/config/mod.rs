@@ -14,6 +14,7 @@ mod prom_scraper;
 mod raw;
 mod resolved;
 mod scrape;
+mod target_api;
 mod yaml;
 
 pub use discovery::{
@@ -24,11 +25,12 @@ pub use duration::{Span, parse_duration};
 pub use error::ConfigError;
 pub use glob::expand as expand_glob;
 pub use keys::{HTTP_KEYS, HTTP_SECTIONS, KEYS, Key, RELABEL_KEYS, RELABEL_SECTIONS};
-pub use prom_scraper::{PromScraper, PromScraperFile};
+pub use prom_scraper::{PROM_SCRAPER_JOB, PromScraper, PromScraperFile, ScraperMetrics};
 pub use resolved::{Authorization, Config, Endpoint, HostSection, Queue, Secret, TlsSettings};
 pub use scrape::{
     Escaping, HttpSettings, OAuth2, PageRules, Proxy, ScrapeConfig, ScrapeProtocol, StaticGroup,
 };
+pub use target_api::TargetApi;
 pub use yaml::parse as parse_yaml;
 
 use std::path::Path;

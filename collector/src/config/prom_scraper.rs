@@ -21,7 +21,10 @@ use super::resolved::{Secret, TlsSettings};
 use super::scrape::{HttpSettings, PageRules, ScrapeConfig};
 use super::yaml;
 
-const JOB: &str = "prom_scraper";
+/// The job of its files.
+pub const PROM_SCRAPER_JOB: &str = "prom_scraper";
+/// Where that program serves its own metrics.
+const METRICS_PORT: u16 = 14_821;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Where files are looked for, and what holds for all of their targets.
@@ -29,8 +32,41 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
 pub struct PromScraper {
     pub globs: Vec<PathBuf>,
     pub default_source_id: String,
+    /// That of the job; a target that is scraped more often has its interval for one.
+    pub timeout: Duration,
     /// With the certificates that a file may replace.
     pub http: HttpSettings,
+}
+
+/// How the metrics of that program are served: on loopback, by mTLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScraperMetrics {
+    pub port: u16,
+    /// Who signs the certificates of clients.
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What `METRICS_{CA,CERT,KEY}_FILE_PATH` and `METRICS_PORT` say; `None` where they say nothing.
+pub(super) fn resolve_metrics(
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Resolved<Option<ScraperMetrics>> {
+    const FILES: [&str; 3] = ["METRICS_CA_FILE_PATH", "METRICS_CERT_FILE_PATH", "METRICS_KEY_FILE_PATH"];
+    let given = FILES.map(|name| environment(name).map(PathBuf::from));
+    let [Some(ca), Some(cert), Some(key)] = given.clone() else {
+        let missing = given.iter().position(Option::is_none).unwrap_or_default();
+        return match given.iter().any(Option::is_some) {
+            true => fault_at(FILES[missing], "is missing: the three files of METRICS_* belong together"),
+            false => Ok(None),
+        };
+    };
+    let port = match environment("METRICS_PORT") {
+        Some(text) => text.parse().ok().filter(|port| *port > 0),
+        None => Some(METRICS_PORT),
+    };
+    let port = port.ok_or_else(|| Fault::new("METRICS_PORT", "must be a number from 1 to 65535"))?;
+    Ok(Some(ScraperMetrics { port, ca, cert, key }))
 }
 
 /// What one file comes to.
@@ -86,14 +122,15 @@ pub(super) fn resolve(
     let http = HttpSettings { tls, follow_redirects: true, ..HttpSettings::default() };
     let default_source_id =
         raw.default_source_id.or_else(|| environment("DEFAULT_SOURCE_ID")).unwrap_or_default();
-    let job = default_job(JOB, defaults)?;
+    let job = default_job(PROM_SCRAPER_JOB, defaults)?;
+    let timeout = job.scrape_timeout.min(scrape_interval);
     Ok(Some(ScrapeConfig {
         scrape_interval,
-        scrape_timeout: job.scrape_timeout.min(scrape_interval),
+        scrape_timeout: timeout,
         // A metric that names its own source keeps it, as it does there.
         page: Arc::new(PageRules { honor_labels: true, ..(*job.page).clone() }),
         http: http.clone(),
-        discovery: vec![ProviderConfig::PromScraper(PromScraper { globs, default_source_id, http })],
+        discovery: vec![ProviderConfig::PromScraper(PromScraper { globs, default_source_id, timeout, http })],
         ..job
     }))
 }
@@ -142,6 +179,9 @@ impl PromScraper {
                 return Ok(None);
             }
             add("__scrape_interval__", Some(text.trim().to_owned()));
+            if interval < self.timeout {
+                add("__scrape_timeout__", Some(text.trim().to_owned()));
+            }
         }
         let scheme = raw.scheme.filter(|scheme| !scheme.is_empty()).unwrap_or_else(|| "http".to_owned());
         if !["http", "https"].contains(&scheme.as_str()) {

@@ -27,6 +27,7 @@ pub(super) struct Config {
     pub scrape_configs: Option<Vec<ScrapeConfig>>,
     pub scrape_config_files: Option<Vec<String>>,
     pub prom_scraper: Option<PromScraper>,
+    pub target_api: Option<TargetApi>,
     // Of what Prometheus does besides collecting: taken, and said to have no effect.
     pub rule_files: Option<IgnoredAny>,
     pub alerting: Option<IgnoredAny>,
@@ -58,6 +59,16 @@ pub(super) struct PromScraper {
     pub skip_ssl_validation: Option<bool>,
 }
 
+/// The API by which others post targets.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TargetApi {
+    pub job_name: Option<String>,
+    pub scrape_interval: Option<Span>,
+    pub honor_labels: Option<bool>,
+    pub bearer_token_file: Option<std::path::PathBuf>,
+}
+
 http::with_http! {
     pub(super) struct RemoteWrite {
         url: String,
@@ -65,6 +76,7 @@ http::with_http! {
         remote_timeout: Option<Span>,
         headers: Option<BTreeMap<String, String>>,
         protobuf_message: Option<String>,
+        send_exemplars: Option<bool>,
         send_native_histograms: Option<bool>,
         write_relabel_configs: Option<Vec<RuleSpec>>,
         queue_config: Option<QueueConfig>,

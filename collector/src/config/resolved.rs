@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::error::ConfigError;
 use super::fault::{Fault, Resolved, each, fault, fault_at};
 use super::http::{check_header, resolve_http};
+use super::prom_scraper::{self, ScraperMetrics};
 use super::scrape::{HttpSettings, ScrapeConfig};
-use super::{jobs, prom_scraper, raw};
+use super::target_api::{self, TargetApi};
+use super::{jobs, raw};
 use crate::encode::Protocol;
 use crate::relabel::{Rule, RuleSpec, is_label_name};
 
@@ -23,6 +25,10 @@ pub struct Config {
     pub endpoints: Vec<Endpoint>,
     /// Those of the file itself, of `scrape_config_files`, and what `prom_scraper` comes to.
     pub scrape: Vec<ScrapeConfig>,
+    /// `None` where nobody looks for the metrics of prom_scraper.
+    pub scraper_metrics: Option<ScraperMetrics>,
+    /// `None` where nobody may post targets.
+    pub target_api: Option<TargetApi>,
     /// What was taken and has no effect, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -89,6 +95,7 @@ pub struct Endpoint {
     pub protocol: Protocol,
     /// `None` when nothing is said: native where 2.0 is spoken.
     pub native_histograms: Option<bool>,
+    pub exemplars: bool,
     pub http: HttpSettings,
     /// Of `write_relabel_configs`.
     pub relabel: Arc<[Rule]>,
@@ -157,9 +164,24 @@ fn resolve_sections(mut raw: raw::Config, path: &Path) -> Result<Config, Error> 
     }
     let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let job = prom_scraper::resolve(raw.prom_scraper, &environment, &defaults, folder);
-    scrape.extend(job.map_err(|fault| fault.under("prom_scraper"))?);
+    let job = job.map_err(|fault| fault.under("prom_scraper"))?;
+    let scraper_metrics = match &job {
+        Some(_) => {
+            prom_scraper::resolve_metrics(&environment).map_err(|fault| fault.under("prom_scraper"))?
+        }
+        None => None,
+    };
+    scrape.extend(job);
+    let target_api = raw.target_api.map(|raw| target_api::resolve(raw, &defaults, folder)).transpose();
+    let target_api = match target_api.map_err(|fault| fault.under("target_api"))? {
+        Some((api, job)) => {
+            scrape.push(job);
+            Some(api)
+        }
+        None => None,
+    };
     jobs::check_names(&scrape)?;
-    Ok(Config { external_labels, host, endpoints, scrape, warnings })
+    Ok(Config { external_labels, host, endpoints, scrape, scraper_metrics, target_api, warnings })
 }
 
 /// Sections of an unchanged prometheus.yml that concern storing, querying and alerting.
@@ -273,6 +295,7 @@ fn resolve_endpoint(mut raw: raw::RemoteWrite, folder: &Path, legacy_names: bool
         headers: resolve_headers(raw.headers.take().unwrap_or_default())?,
         protocol,
         native_histograms: raw.send_native_histograms,
+        exemplars: raw.send_exemplars.unwrap_or(false),
         http: resolve_http(raw.take_http(), folder)?,
         relabel: resolve_rules("write_relabel_configs", raw.write_relabel_configs, legacy_names)?,
         queue: resolve_queue(&raw.queue_config.unwrap_or_default())

@@ -42,6 +42,8 @@ pub struct PageRules {
     pub fallback_protocol: Option<ScrapeProtocol>,
     pub native_histograms: bool,
     pub always_classic_histograms: bool,
+    /// `convert_classic_histograms_to_nhcb`: classic histograms become native ones with custom buckets.
+    pub convert_classic_histograms: bool,
     pub extra_metrics: bool,
     pub metric_relabel: Arc<[Rule]>,
     /// `metric_name_validation_scheme: legacy`: names of metrics and labels outside `[a-zA-Z0-9_:]` fail a scrape.

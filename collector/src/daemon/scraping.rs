@@ -13,6 +13,7 @@ use crate::ring;
 use crate::self_metrics::Counters;
 use crate::sources::scrape::discovery::{Discovery, Update};
 use crate::sources::scrape::engine::{Engine, Job};
+use crate::sources::scrape::posted::Board;
 
 /// All that is scraped.
 pub(super) struct Scraping {
@@ -44,6 +45,10 @@ impl Scraping {
         let (discovery, updates) = Discovery::new(options.shard, counters.discovery.clone());
         let engine = Engine::new(threads, ring.clone(), table.clone(), counters.clone());
         Scraping { engine, discovery, updates, configs: Vec::new() }
+    }
+
+    pub(super) fn board(&self) -> &Arc<Board> {
+        self.discovery.board()
     }
 
     pub(super) fn engine(&self) -> Arc<Engine> {

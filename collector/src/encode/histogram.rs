@@ -37,6 +37,14 @@ pub(super) fn encode_histogram(histogram: &NativeHistogram, time_ms: i64, out: &
     }
 }
 
+/// Appends when the counting began, which only 2.0 knows.
+pub(super) fn encode_start(start_ms: i64, out: &mut Vec<u8>) {
+    if start_ms != 0 {
+        out.extend_from_slice(&[0x88, 0x01]);
+        encode_varint(start_ms as u64, out);
+    }
+}
+
 /// A double of a `oneof`, which stands there also where it is 0.
 fn encode_always(tag: u8, bits: u64, out: &mut Vec<u8>) {
     out.push(tag);

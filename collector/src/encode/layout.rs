@@ -4,12 +4,12 @@
 use std::borrow::Borrow;
 use std::ops::Range;
 
-use super::histogram::encode_histogram;
+use super::histogram::{encode_histogram, encode_start};
 use super::labels::{WireLabels, wire_labels};
-use super::protobuf::{encode_varint, varint_len};
+use super::protobuf::{encode_number, encode_varint, varint_len};
 use super::remote_write::{Options, Protocol};
 use super::{remote_write_v1, remote_write_v2};
-use crate::model::{Batch, CUSTOM_BUCKETS, NO_SAMPLE, SeriesView};
+use crate::model::{Batch, CUSTOM_BUCKETS, Exemplar, NO_SAMPLE, Of, SeriesView};
 
 /// The batches of a request, however the caller holds them.
 pub(super) trait Batches {
@@ -74,6 +74,8 @@ struct HistogramSlot {
 pub(super) struct Frame {
     pub series: u8,
     pub histogram: u8,
+    /// Whether samples say when their counting began.
+    pub starts: bool,
 }
 
 /// Everything of a request's native histograms that stays the same.
@@ -105,6 +107,8 @@ pub(super) struct Layout {
     pub marks: Vec<Mark>,
     /// Then a number for each byte: 0, or which byte of which label of the source it is.
     pub origins: Vec<u16>,
+    /// Exemplars that the series have with them.
+    pub exemplars: usize,
 }
 
 /// The first number of [`Layout::origins`].
@@ -117,6 +121,17 @@ pub(super) const MAX_ORIGINS: usize = 16 << 10;
 pub(super) enum Place {
     Float { batch: u32, index: u32 },
     Histogram { batch: u32, index: u32 },
+}
+
+impl Place {
+    /// The exemplars of that sample.
+    pub(super) fn exemplars(self, batches: Ordered<'_>) -> impl Iterator<Item = Exemplar<'_>> {
+        let (batch, of) = match self {
+            Place::Float { batch, index } => (batch, Of::Float(index)),
+            Place::Histogram { batch, index } => (batch, Of::Histogram(index)),
+        };
+        batches.get(batch).exemplars.of(of)
+    }
 }
 
 impl Layout {
@@ -143,6 +158,7 @@ impl Layout {
         self.histograms.kept.clear();
         self.marks.clear();
         self.origins.clear();
+        self.exemplars = 0;
         match options.protocol {
             Protocol::V1 => remote_write_v1::lay_out(options, batches, self),
             Protocol::V2 => remote_write_v2::lay_out(options, batches, self),
@@ -215,7 +231,8 @@ impl Layout {
     ) -> usize {
         let (source, out) = (batches.get(batch), &mut self.bytes);
         let time = source.time(index as usize) as u64;
-        let sample = 10 + varint_len(time);
+        let start = if frame.starts { source.shape().float_start(index as usize) as u64 } else { 0 };
+        let sample = 10 + varint_len(time) + if start == 0 { 0 } else { 1 + varint_len(start) };
         out.push(frame.series);
         encode_varint((prefix.len() + 2 + sample + suffix.len()) as u64, out);
         let at = out.len();
@@ -226,6 +243,7 @@ impl Layout {
         out.extend_from_slice(&source.values[index as usize].to_le_bytes());
         out.push(0x10);
         encode_varint(time, out);
+        encode_number(0x18, start, out);
         out.extend_from_slice(suffix);
         // Batches without a value in between count: what has a plan is the order of times, not the times.
         let differs = |at: u32| batches.get(at).time_ms != batches.get(at - 1).time_ms;
@@ -241,10 +259,6 @@ impl Layout {
 }
 
 impl Histograms {
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
     pub(super) fn memory(&self) -> usize {
         self.slots.len() * size_of::<HistogramSlot>() + self.kept.len()
     }
@@ -254,14 +268,15 @@ impl Histograms {
         self.kept.shrink_to_fit();
     }
 
-    /// Appends each histogram's series, plain.
+    /// Appends each histogram's series, plain; says how many.
     pub(super) fn encode(
         &self,
         frame: Frame,
         batches: Ordered<'_>,
         message: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) {
+    ) -> usize {
+        let mut count = 0;
         for slot in &self.slots {
             let batch = batches.get(slot.batch);
             message.clear();
@@ -271,6 +286,9 @@ impl Histograms {
                 continue;
             }
             encode_histogram(histogram, batch.histogram_time(slot.index as usize), message);
+            if frame.starts {
+                encode_start(batch.shape().histogram_start(slot.index as usize), message);
+            }
             let constant = (slot.end - slot.start) as usize;
             let length = constant + 1 + varint_len(message.len() as u64) + message.len();
             out.push(frame.series);
@@ -278,7 +296,9 @@ impl Histograms {
             out.extend_from_slice(&self.kept[slot.start as usize..slot.middle as usize]);
             super::protobuf::encode_bytes(frame.histogram, message, out);
             out.extend_from_slice(&self.kept[slot.middle as usize..slot.end as usize]);
+            count += 1;
         }
+        count
     }
 }
 

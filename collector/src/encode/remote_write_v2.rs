@@ -7,12 +7,12 @@
 use hashbrown::HashMap;
 
 use super::layout::{Frame, Layout, Ordered, Place, walk};
-use super::protobuf::{encode_bytes, encode_number, encode_varint};
+use super::protobuf::{encode_bytes, encode_double, encode_number, encode_varint};
 use super::remote_write::Options;
 use crate::model::Kind;
 
 /// `Request.timeseries`, `TimeSeries.histograms`.
-pub(super) const FRAME: Frame = Frame { series: 0x2a, histogram: 0x1a };
+pub(super) const FRAME: Frame = Frame { series: 0x2a, histogram: 0x1a, starts: true };
 /// Numbers below this take one byte.
 const SHORT: usize = 128;
 
@@ -23,6 +23,8 @@ struct Series {
     help: u32,
     unit: u32,
     labels_end: usize,
+    /// How many exemplars its batch has for it.
+    exemplars: usize,
 }
 
 /// The strings of a request, numbered as they were first seen, with their uses.
@@ -76,7 +78,17 @@ pub(super) fn lay_out(options: &Options, batches: Ordered<'_>, layout: &mut Layo
         }
         let (help, unit) = if options.help { (view.help(), view.unit()) } else { ("", "") };
         let (help, unit) = (strings.number(help), strings.number(unit));
-        all.push(Series { place, kind: view.kind(), help, unit, labels_end: refs.len() });
+        let labels_end = refs.len();
+        let mut exemplars = 0;
+        if options.exemplars {
+            for exemplar in place.exemplars(batches) {
+                exemplars += 1;
+                for (name, value) in exemplar.labels() {
+                    refs.extend([strings.number(name), strings.number(value)]);
+                }
+            }
+        }
+        all.push(Series { place, kind: view.kind(), help, unit, labels_end, exemplars });
     });
     let finals = strings.encode(&mut layout.bytes);
     let (mut packed, mut prefix, mut suffix) = (Vec::new(), Vec::new(), Vec::new());
@@ -94,7 +106,38 @@ pub(super) fn lay_out(options: &Options, batches: Ordered<'_>, layout: &mut Layo
         encode_number(0x18, u64::from(finals[series.help as usize]), &mut packed);
         encode_number(0x20, u64::from(finals[series.unit as usize]), &mut packed);
         suffix.clear();
+        if series.exemplars > 0 {
+            start += encode_exemplars(series.place, batches, &refs[start..], &finals, &mut suffix);
+            layout.exemplars += series.exemplars;
+        }
         encode_bytes(0x2a, &packed, &mut suffix);
         layout.push(FRAME, (&prefix, &suffix), series.place, batches);
     }
+}
+
+/// Appends the exemplars of one series, whose labels have the first of `refs`; says how many of those they are.
+fn encode_exemplars(
+    place: Place,
+    batches: Ordered<'_>,
+    refs: &[u32],
+    finals: &[u32],
+    out: &mut Vec<u8>,
+) -> usize {
+    let (mut packed, mut message, mut taken) = (Vec::new(), Vec::new(), 0);
+    for exemplar in place.exemplars(batches) {
+        let count = exemplar.labels().len() * 2;
+        packed.clear();
+        for &number in &refs[taken..taken + count] {
+            encode_varint(u64::from(finals[number as usize]), &mut packed);
+        }
+        taken += count;
+        message.clear();
+        if !packed.is_empty() {
+            encode_bytes(0x0a, &packed, &mut message);
+        }
+        encode_double(0x11, exemplar.value(), &mut message);
+        encode_number(0x18, exemplar.time_ms() as u64, &mut message);
+        encode_bytes(0x22, &message, out);
+    }
+    taken
 }

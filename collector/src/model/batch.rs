@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::exemplar::Exemplars;
 use super::histogram::NativeHistogram;
 use super::shape::Shape;
 
@@ -22,6 +23,8 @@ pub struct Batch {
     pub times: Vec<i64>,
     /// The same for the histograms.
     pub histogram_times: Vec<i64>,
+    /// Settled before the batch goes out.
+    pub exemplars: Exemplars,
     slots: Vec<NativeHistogram>,
     used: usize,
 }
@@ -100,6 +103,7 @@ impl Batch {
         self.values.clear();
         self.times.clear();
         self.histogram_times.clear();
+        self.exemplars.clear();
         self.used = 0;
     }
 
@@ -111,6 +115,7 @@ impl Batch {
         self.values.extend_from_slice(&other.values);
         self.times.extend_from_slice(&other.times);
         self.histogram_times.extend_from_slice(&other.histogram_times);
+        self.exemplars.copy_from(&other.exemplars);
         for histogram in other.histograms() {
             self.push_histogram().clone_from(histogram);
         }

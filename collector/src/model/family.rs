@@ -74,6 +74,10 @@ impl Family {
         Self::new(Kind::Untyped, name, help, labels)
     }
 
+    pub const fn summary(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Self {
+        Self::new(Kind::Summary, name, help, labels)
+    }
+
     pub const fn histogram(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Self {
         Self::new(Kind::Histogram, name, help, labels)
     }

@@ -4,6 +4,7 @@
 //! [`Batch`] is a shape, one time, and one value for each position. Nothing in here does I/O.
 
 mod batch;
+mod exemplar;
 mod family;
 mod histogram;
 mod recorder;
@@ -12,6 +13,7 @@ mod shape;
 mod symbols;
 
 pub use batch::{Batch, NO_SAMPLE, Numbered};
+pub use exemplar::{Exemplar, Exemplars, MAX_EXEMPLAR_CHARACTERS, MAX_EXEMPLARS, Of};
 pub use family::{Family, Kind};
 pub use histogram::{CUSTOM_BUCKETS, HistogramSnapshot, MAX_BUCKETS, NativeHistogram, ResetHint, Span};
 pub use recorder::{Dynamic, Recorder};

@@ -13,7 +13,7 @@ use super::batch::Batch;
 use super::family::{Family, Kind};
 use super::histogram::HistogramSnapshot;
 use super::series::{SeriesId, SeriesSpec, SeriesTable};
-use super::shape::{Form, Shape, Source};
+use super::shape::{Form, SeriesList, Shape, Source};
 
 /// Ends each part of a key: a byte that UTF-8 never uses.
 const END: u8 = 0xff;
@@ -70,6 +70,14 @@ pub struct Recorder {
     draft: Option<Draft>,
     batch: Batch,
     duplicates: u64,
+    start: Option<Start>,
+}
+
+/// When the source began to count, and which families count since then.
+#[derive(Clone, Copy)]
+struct Start {
+    time_ms: i64,
+    counts_since: fn(&str) -> bool,
 }
 
 impl Recorder {
@@ -84,7 +92,13 @@ impl Recorder {
             draft: None,
             batch: Batch::default(),
             duplicates: 0,
+            start: None,
         }
+    }
+
+    /// Counters and histograms of the families of which `counts_since` says so began at `time_ms`.
+    pub fn set_start(&mut self, time_ms: i64, counts_since: fn(&str) -> bool) {
+        self.start = Some(Start { time_ms, counts_since });
     }
 
     pub fn source(&self) -> &Source {
@@ -333,11 +347,26 @@ impl Recorder {
             draft.seen.iter().for_each(|&id| table.release(id));
             self.recent.remove(at)
         } else {
-            Shape::new(self.source.clone(), self.table.clone(), draft.floats, draft.histograms)
+            let list = SeriesList::new(self.table.clone(), draft.floats, draft.histograms);
+            let starts = self.start.map(|start| start.of(&list)).unwrap_or_default();
+            Shape::started(self.source.clone(), list, starts)
         };
         self.recent.truncate(RECENT_SHAPES - 1);
         self.recent.insert(0, shape.clone());
         self.shape = Some(shape);
+    }
+}
+
+impl Start {
+    fn of(self, list: &SeriesList) -> Box<[i64]> {
+        let table = list.table().lock();
+        let series = list.floats().iter().map(|&(id, _)| id).chain(list.histograms().iter().copied());
+        let start = |id| {
+            let view = table.view(id);
+            let counts = matches!(view.kind(), Kind::Counter | Kind::Histogram);
+            if counts && (self.counts_since)(view.family()) { self.time_ms } else { 0 }
+        };
+        series.map(start).collect()
     }
 }
 

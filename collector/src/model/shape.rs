@@ -65,6 +65,7 @@ pub struct Shape {
     id: u64,
     pub source: Arc<Source>,
     list: Arc<SeriesList>,
+    starts: Box<[i64]>,
 }
 
 fn next_id() -> u64 {
@@ -161,7 +162,18 @@ impl Shape {
 
     /// The shape of a source whose series are those of `list`.
     pub fn of_list(source: Arc<Source>, list: Arc<SeriesList>) -> Arc<Self> {
-        Arc::new(Shape { id: next_id(), source, list })
+        Shape::started(source, list, Box::default())
+    }
+
+    /// The same where it is known when the counting of its series began: milliseconds since 1970-01-01 UTC, or 0,
+    /// of each float and then of each histogram. Starts change so seldom that they belong to the shape: neither
+    /// the log nor an encoder looks at them again while it stays the same.
+    ///
+    /// # Panics
+    /// Where `starts` is neither empty nor has one for each series.
+    pub fn started(source: Arc<Source>, list: Arc<SeriesList>, starts: Box<[i64]>) -> Arc<Self> {
+        assert!(starts.is_empty() || starts.len() == list.floats.len() + list.histograms.len());
+        Arc::new(Shape { id: next_id(), source, list, starts })
     }
 
     /// Unique while the process lives.
@@ -172,6 +184,21 @@ impl Shape {
     /// The list that this source may share with others.
     pub fn list(&self) -> &Arc<SeriesList> {
         &self.list
+    }
+
+    /// Empty where none is known.
+    pub fn starts(&self) -> &[i64] {
+        &self.starts
+    }
+
+    /// When the counting of a float began, 0 where that is not known.
+    pub fn float_start(&self, index: usize) -> i64 {
+        self.starts.get(index).copied().unwrap_or(0)
+    }
+
+    /// The same for a histogram.
+    pub fn histogram_start(&self, index: usize) -> i64 {
+        self.starts.get(self.list.floats.len() + index).copied().unwrap_or(0)
     }
 
     /// The series of the float values, in the order of [`super::Batch::values`].

@@ -15,6 +15,7 @@ macro_rules! endpoint_families {
 endpoint_families! {
     SAMPLES = counter "samples_total" "Samples sent, whatever became of them." [];
     HISTOGRAMS = counter "histograms_total" "Native histograms sent, whatever became of them." [];
+    EXEMPLARS = counter "exemplars_total" "Exemplars sent, whatever became of them." [];
     FAILED = counter "samples_failed_total" "Samples that the endpoint refused for good." [];
     RETRIED = counter "samples_retried_total" "Samples sent again after a fault that may pass." [];
     DROPPED = counter "samples_dropped_total" "Samples that were not sent, by reason." ["reason"];
@@ -42,12 +43,15 @@ pub enum DropReason {
     TooOld,
     /// Lost to a damaged record of the batch log.
     Corrupt,
+    /// Native histograms with custom buckets, which 1.0 has no form for.
+    CustomBuckets,
 }
 
-const REASONS: [(DropReason, &str); 4] = [
+const REASONS: [(DropReason, &str); 5] = [
     (DropReason::Corrupt, "corrupt"),
     (DropReason::LogFull, "log_full"),
     (DropReason::MemoryFull, "memory_full"),
+    (DropReason::CustomBuckets, "nhcb_in_rw1_not_supported"),
     (DropReason::TooOld, "too_old"),
 ];
 
@@ -83,6 +87,7 @@ pub struct EndpointStats {
     pub max_samples_per_send: Cell,
     pub samples: Cell,
     pub histograms: Cell,
+    pub exemplars: Cell,
     pub failed: Cell,
     pub retried: Cell,
     pub bytes: Cell,
@@ -129,6 +134,7 @@ impl EndpointStats {
         for (family, cell) in [
             (&SAMPLES, &self.samples),
             (&HISTOGRAMS, &self.histograms),
+            (&EXEMPLARS, &self.exemplars),
             (&FAILED, &self.failed),
             (&RETRIED, &self.retried),
             (&BYTES, &self.bytes),

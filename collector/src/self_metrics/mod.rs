@@ -7,15 +7,17 @@ mod discovery;
 mod endpoint;
 mod process;
 mod scrape;
+mod window;
 
 pub use discovery::{DiscoveryStats, JobStats, ProviderStats};
 pub use endpoint::{DropReason, EndpointStats};
-pub use scrape::{PoolStats, ScrapeStats};
+pub use scrape::{PoolStats, Room, ScrapeStats};
+pub use window::Window;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::model::{Batch, Family, Recorder, SeriesTable, Source};
+use crate::model::{Batch, Dynamic, Family, Recorder, SeriesTable, Source};
 use crate::ring;
 use crate::sys::clock;
 use crate::sys::network_octets::NetworkOctets;
@@ -229,6 +231,7 @@ pub struct SelfReader {
     recorder: Recorder,
     process: process::Process,
     cumulative: Vec<u64>,
+    sorted: Vec<u64>,
 }
 
 impl SelfReader {
@@ -240,9 +243,11 @@ impl SelfReader {
         network_octets: &Arc<NetworkOctets>,
     ) -> Self {
         let source = Arc::new(Source { name: "self".into(), labels: labels.to_vec() });
-        let recorder = Recorder::new(source, table.clone());
+        let mut recorder = Recorder::new(source, table.clone());
+        // What the network namespace counts began before us.
+        recorder.set_start(clock::now_ms(), |family| !family.starts_with("process_network_"));
         let process = process::Process::new(network_octets.clone());
-        SelfReader { counters, ring, table, recorder, process, cumulative: Vec::new() }
+        SelfReader { counters, ring, table, recorder, process, cumulative: Vec::new(), sorted: Vec::new() }
     }
 
     /// Pushes under other target labels from the next tick on.
@@ -277,8 +282,8 @@ impl SelfReader {
             out.put(&RING_BATCHES, &[], batches as f64);
             out.put(&RING_SAMPLES, &[], samples as f64);
         }
-        counters.scrape.put(out);
-        counters.discovery.put(out);
+        counters.scrape.put(out, &mut self.sorted);
+        counters.discovery.put(out, &mut self.sorted);
         if counters.log_open.get() == 1 {
             put_log(counters, out);
         }
@@ -292,6 +297,36 @@ impl SelfReader {
         }
         drop(endpoints);
         out.finish()
+    }
+}
+
+/// The quantiles of a summary, as they stand in the label and as numbers.
+type Quantiles = [(&'static str, f64)];
+
+/// All samples of a summary; `sorted` is scratch.
+fn put_summary(
+    family: &'static Family,
+    labels: &[&str],
+    quantiles: &Quantiles,
+    window: &Window,
+    sorted: &mut Vec<u64>,
+    out: &mut Recorder,
+) {
+    const MOST: usize = 4;
+    let mut all = [("", ""); MOST];
+    for ((name, value), slot) in family.labels.iter().zip(labels).zip(&mut all) {
+        *slot = (name, value);
+    }
+    let count = labels.len().min(MOST - 1);
+    let (name, help, kind) = (&[family.name], &[family.help], family.kind);
+    window.sorted(sorted);
+    for (text, number) in quantiles {
+        all[count] = ("quantile", text);
+        let sample = Dynamic { name, suffix: "", help, kind, labels: &all[..=count] };
+        out.put_dynamic(&sample, window::quantile(sorted, *number));
+    }
+    for (suffix, value) in [("_sum", window.sum()), ("_count", window.count())] {
+        out.put_dynamic(&Dynamic { name, suffix, help, kind, labels: &all[..count] }, value);
     }
 }
 

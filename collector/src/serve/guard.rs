@@ -19,7 +19,7 @@ use rustls::ServerConfig;
 
 use super::routes::text;
 use super::tls;
-use super::web_config::{Rate, WebConfig, parse_web_config};
+use super::web_config::{ClientAuth, Rate, TlsSettings, WebConfig, parse_web_config};
 use crate::sys::file::Stamp;
 
 /// Decisions about users that are remembered, so that bcrypt is asked once for each password.
@@ -85,6 +85,18 @@ impl Guard {
             .map_err(|error| format!("{}: {error}", self.path.display()))?;
         loaded.tls = Some((stamps, config.clone()));
         Ok(Some(config))
+    }
+
+    /// What is asked of whoever comes in, by the files as they are now: to be a user, to show a certificate that is
+    /// verified.
+    ///
+    /// # Errors
+    /// As [`Guard::open`].
+    pub(super) fn demands(&self) -> Result<(bool, bool), String> {
+        let loaded = self.current()?;
+        let config = &loaded.config;
+        let verified = |tls: &TlsSettings| tls.client_auth == ClientAuth::RequireAndVerify;
+        Ok((!config.users.is_empty(), config.tls.as_ref().is_some_and(verified)))
     }
 
     /// Lets a request in, with the headers that its answer must bear; or says what to answer instead.

@@ -1,8 +1,8 @@
 //! Which path answers what.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::guard::{self, Guard};
 use super::metrics::Pages;
+use super::target_api::{self, TargetApiState};
 use crate::reader::Reader;
 use crate::ring;
 use crate::self_metrics::Counters;
@@ -32,6 +33,8 @@ pub struct Server {
     pub(super) counters: Arc<Counters>,
     pub(super) pages: Pages,
     pub(super) engine: Arc<Engine>,
+    pub(super) target_api_allowed: bool,
+    pub(super) target_api: Mutex<TargetApiState>,
     guard: Option<Guard>,
     reload: mpsc::Sender<Reload>,
     ready: AtomicBool,
@@ -52,6 +55,8 @@ pub struct Parts {
     pub ring: ring::Sender,
     pub counters: Arc<Counters>,
     pub engine: Arc<Engine>,
+    /// Whether a configuration may switch on the API by which targets are posted.
+    pub target_api_allowed: bool,
     pub reload: mpsc::Sender<Reload>,
     /// The file of `--web.config.file`.
     pub web_config: Option<PathBuf>,
@@ -71,6 +76,8 @@ impl Server {
             counters: parts.counters,
             pages: Pages::new(parts.collectors),
             engine: parts.engine,
+            target_api_allowed: parts.target_api_allowed,
+            target_api: Mutex::default(),
             guard: parts.web_config.map(Guard::open).transpose()?,
             reload: parts.reload,
             ready: AtomicBool::new(false),
@@ -87,10 +94,10 @@ impl Server {
     }
 
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let Some(guard) = &self.guard else { return self.route(&request).await };
+        let Some(guard) = &self.guard else { return self.route(request).await };
         match guard.admit(request.headers()).await {
             Ok(config) => {
-                let mut response = self.route(&request).await;
+                let mut response = self.route(request).await;
                 guard::add_headers(&config, response.headers_mut());
                 response
             }
@@ -98,8 +105,11 @@ impl Server {
         }
     }
 
-    async fn route(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let path = request.uri().path();
+    async fn route(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.uri().path() == target_api::PATH {
+            return self.scrape_targets(request).await;
+        }
+        let (request, path) = (&request, request.uri().path());
         if path == self.telemetry_path {
             return self.metrics(request).await;
         }

@@ -166,11 +166,11 @@ pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
     pairs.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
 }
 
-fn success(data: &Value) -> Response<Full<Bytes>> {
+pub(super) fn success(data: &Value) -> Response<Full<Bytes>> {
     answer(StatusCode::OK, &json!({"status": "success", "data": data}))
 }
 
-fn bad_data(status: StatusCode, error: &str) -> Response<Full<Bytes>> {
+pub(super) fn bad_data(status: StatusCode, error: &str) -> Response<Full<Bytes>> {
     answer(status, &json!({"status": "error", "errorType": "bad_data", "error": error}))
 }
 

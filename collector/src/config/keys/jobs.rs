@@ -52,7 +52,7 @@ pub(super) const GLOBAL: &[Key] = &[
         "global.convert_classic_histograms_to_nhcb",
         "true or false",
         "false",
-        "Must be false: classic histograms are sent as they are.",
+        "Make classic histograms native ones with custom buckets, which only 2.0 carries: 1.0 leaves them out.",
     ),
     key(
         "global.extra_scrape_metrics",
@@ -103,7 +103,7 @@ pub(super) const KEYS: &[Key] = &[
         "scrape_configs[].convert_classic_histograms_to_nhcb",
         "true or false",
         "that of `global`",
-        "Must be false: classic histograms are sent as they are.",
+        "Make classic histograms native ones with custom buckets, which only 2.0 carries: 1.0 leaves them out.",
     ),
     key(
         "scrape_configs[].extra_scrape_metrics",

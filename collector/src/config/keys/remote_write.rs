@@ -24,6 +24,12 @@ pub(super) const KEYS: &[Key] = &[
         "Remote write 1.0 or 2.0. A receiver that does not know 2.0 gets 1.0.",
     ),
     key(
+        "remote_write[].send_exemplars",
+        "true or false",
+        "false",
+        "Send the exemplars of scraped targets along.",
+    ),
+    key(
         "remote_write[].send_native_histograms",
         "true or false",
         "true for 2.0",

@@ -277,6 +277,8 @@ impl Task {
         if attempt == 0 {
             self.sender.stats.samples.add(pending.encoded.samples as u64);
             self.sender.stats.histograms.add(pending.encoded.histograms as u64);
+            self.sender.stats.exemplars.add(pending.encoded.exemplars as u64);
+            self.sender.stats.dropped(DropReason::CustomBuckets).add(pending.encoded.left_out as u64);
         } else {
             self.sender.stats.retried.add(samples(pending));
         }
@@ -327,6 +329,7 @@ fn new_encoder(endpoint: &Endpoint, external_labels: &[(String, String)], protoc
         protocol,
         external_labels: external_labels.to_vec(),
         native_histograms: wants_native(endpoint, protocol),
+        exemplars: endpoint.exemplars,
         help: false,
         rewrite: (!endpoint.relabel.is_empty()).then(|| rewrite(endpoint.relabel.clone())),
     })

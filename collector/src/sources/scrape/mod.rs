@@ -4,5 +4,6 @@
 pub mod discovery;
 pub mod engine;
 pub mod page;
+pub mod posted;
 pub mod shard;
 pub mod target;

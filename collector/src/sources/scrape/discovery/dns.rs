@@ -1,6 +1,8 @@
 //! Targets by DNS (`dns_sd_configs`): the records of each name, asked for at the refresh interval. A name that
 //! is known not to exist has no targets; one that can't be asked for keeps those it had.
 
+use std::time::Instant;
+
 use super::provider::Updates;
 use super::resolver::{Record, Resolver};
 use crate::config::{DnsKind, DnsSd};
@@ -10,7 +12,10 @@ pub(super) async fn run(config: DnsSd, out: Updates) {
     loop {
         let resolver = Resolver::from_system();
         for name in &config.names {
-            match resolver.lookup(name, config.kind).await {
+            let started = Instant::now();
+            let answer = resolver.lookup(name, config.kind).await;
+            out.looked(started);
+            match answer {
                 Ok(records) => out.set(group(&config, name, &records)),
                 Err(why) => out.failed(name, &why),
             }

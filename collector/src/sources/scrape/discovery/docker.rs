@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::header::HeaderMap;
 use serde::Deserialize;
@@ -111,7 +111,10 @@ impl Docker {
 
     pub(super) async fn run(mut self, out: Updates) {
         loop {
-            match self.look().await {
+            let started = Instant::now();
+            let looked = self.look().await;
+            out.looked(started);
+            match looked {
                 Ok(group) => out.replace_all([group]),
                 Err(why) => {
                     // It may be another daemon that answers next.

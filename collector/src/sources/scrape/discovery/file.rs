@@ -112,7 +112,8 @@ pub(super) async fn run(config: FileSd, out: Updates) {
     let mut files = Files::default();
     let mut read_all = Instant::now();
     loop {
-        let all = Instant::now() >= read_all;
+        let started = Instant::now();
+        let all = started >= read_all;
         if all {
             read_all = Instant::now() + config.refresh;
         }
@@ -126,6 +127,7 @@ pub(super) async fn run(config: FileSd, out: Updates) {
         let Ok((back, changed)) = looked.await else { return };
         files = back;
         if changed || all {
+            out.looked(started);
             out.replace_all(files.contents().flatten().cloned());
         }
         tokio::time::sleep(LOOK_EVERY.min(config.refresh)).await;

@@ -1,7 +1,7 @@
 //! Targets that a web service names (`http_sd_configs`): JSON, asked for at the refresh interval. What can't be
 //! had or read changes nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -26,7 +26,10 @@ impl Http {
 
     pub(super) async fn run(self, out: Updates) {
         loop {
-            match self.ask().await {
+            let started = Instant::now();
+            let answer = self.ask().await;
+            out.looked(started);
+            match answer {
                 Ok(groups) => out.replace_all(groups),
                 Err(why) => out.failed(&self.config.url, &why),
             }

@@ -21,10 +21,12 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::provider::Provider;
+use super::posted::Board;
 use super::shard::Shard;
 use super::target::{self, TargetGroup, Targets};
 use crate::config::ScrapeConfig;
@@ -52,6 +54,7 @@ pub struct Discovery {
     settle: Duration,
     updates: mpsc::Sender<Update>,
     stats: Arc<DiscoveryStats>,
+    board: Arc<Board>,
 }
 
 struct Job {
@@ -80,7 +83,12 @@ impl Discovery {
         settle: Duration,
     ) -> (Self, mpsc::Receiver<Update>) {
         let (updates, receiver) = mpsc::channel(UPDATES);
-        (Discovery { jobs: HashMap::new(), shard, settle, updates, stats }, receiver)
+        (Discovery { jobs: HashMap::new(), shard, settle, updates, stats, board: Arc::default() }, receiver)
+    }
+
+    /// Where targets are posted.
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
     }
 
     /// Makes the jobs those of `configs`. What is unchanged goes on undisturbed. Must be called within the
@@ -100,7 +108,7 @@ impl Discovery {
                 let provider = match known {
                     Some(known) => known,
                     None => {
-                        let fresh = Provider::start(wanted.clone(), &self.stats)
+                        let fresh = Provider::start(wanted.clone(), &self.stats, &self.board)
                             .map_err(|why| format!("scrape_configs {:?}: {why}", config.job_name))?;
                         pool.push(fresh.clone());
                         fresh
@@ -198,8 +206,17 @@ impl JobTask {
                     "targets that can't be scraped");
             }
             self.stats.elsewhere.set(targets.elsewhere as u64);
+            self.stats.sync_failed.add(targets.faults.len() as u64);
             self.all.updates.add(1);
-            if self.updates.send(Update { job: job.to_owned(), targets }).await.is_err() {
+            let sent = self.updates.try_send(Update { job: job.to_owned(), targets });
+            let sent = match sent {
+                Err(TrySendError::Full(update)) => {
+                    self.all.delayed.add(1);
+                    self.updates.send(update).await.is_ok()
+                }
+                sent => sent.is_ok(),
+            };
+            if !sent {
                 return;
             }
             let settled = Instant::now() + self.settle;

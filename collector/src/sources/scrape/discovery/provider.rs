@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -9,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::{consul, dns, docker, file, http, kubernetes, prom_scraper};
 use crate::config::ProviderConfig;
 use crate::self_metrics::{DiscoveryStats, ProviderStats};
+use crate::sources::scrape::posted::{self, Board};
 use crate::sources::scrape::target::TargetGroup;
 
 /// Targets of one provider; what goes beyond is left out, said in the log.
@@ -31,7 +33,11 @@ impl Drop for Provider {
 impl Provider {
     /// # Errors
     /// What is wrong with its settings.
-    pub fn start(config: ProviderConfig, all: &Arc<DiscoveryStats>) -> Result<Arc<Self>, String> {
+    pub fn start(
+        config: ProviderConfig,
+        all: &Arc<DiscoveryStats>,
+        board: &Arc<Board>,
+    ) -> Result<Arc<Self>, String> {
         let stats = Arc::new(ProviderStats { mechanism: mechanism(&config), ..ProviderStats::default() });
         let groups = Groups(Arc::new(Shared { known: Mutex::default(), version: watch::channel(0).0 }));
         let out = Updates { groups: groups.clone(), stats: stats.clone(), all: all.clone() };
@@ -45,6 +51,9 @@ impl Provider {
             }
             ProviderConfig::Kubernetes(config) => tokio::spawn(kubernetes::run(config.clone(), out)),
             ProviderConfig::PromScraper(config) => tokio::spawn(prom_scraper::run(config.clone(), out)),
+            ProviderConfig::Posted { timeout } => {
+                tokio::spawn(posted::run(board.clone(), *timeout, move |groups| out.replace_all(groups)))
+            }
         };
         Ok(Arc::new(Provider { config, groups, stats, task }))
     }
@@ -59,6 +68,7 @@ fn mechanism(config: &ProviderConfig) -> &'static str {
         ProviderConfig::Consul(_) => "consul",
         ProviderConfig::Kubernetes(_) => "kubernetes",
         ProviderConfig::PromScraper(_) => "prom_scraper",
+        ProviderConfig::Posted { .. } => "posted",
     }
 }
 
@@ -150,9 +160,29 @@ impl Updates {
         });
     }
 
+    /// A provider has looked, for this long.
+    pub fn looked(&self, since: Instant) {
+        let took = since.elapsed();
+        self.stats.durations.observe(took);
+        match self.stats.mechanism {
+            "file" => self.all.file_scan.observe(took),
+            "dns" => self.all.dns_lookups.add(1),
+            _ => {}
+        }
+    }
+
     /// Nothing could be learned; what is known stays.
     pub fn failed(&self, name: &str, why: &str) {
         self.stats.failures.add(1);
+        let counted = match self.stats.mechanism {
+            "file" => Some(&self.all.file_errors),
+            "http" => Some(&self.all.http_failures),
+            "dns" => Some(&self.all.dns_failures),
+            "consul" => Some(&self.all.consul_failures),
+            "kubernetes" => Some(&self.all.kubernetes_failures),
+            _ => None,
+        };
+        counted.inspect(|cell| cell.add(1));
         log::warn!(mechanism = self.stats.mechanism, name = name, err = why;
             "discovery failed; the targets last found stay");
         self.groups.0.version.send_if_modified(|version| {

@@ -17,14 +17,17 @@ mod thread;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use hashbrown::HashMap;
+use tokio::sync::Semaphore;
 
 use self::scraper::Surroundings;
 use self::thread::{Command, ScrapeThread};
 use super::target::{DroppedTarget, Target};
 use crate::client::Client;
 use crate::config::ScrapeConfig;
+use crate::limits::SCRAPES_UNDER_WAY;
 use crate::model::SeriesTable;
 use crate::ring;
 use crate::self_metrics::{Counters, PoolStats};
@@ -63,7 +66,8 @@ impl Engine {
         table: Arc<SeriesTable>,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        let around = Surroundings { ring, table, counters };
+        let under_way = Arc::new(Semaphore::new(SCRAPES_UNDER_WAY));
+        let around = Surroundings { ring, table, counters, under_way };
         Arc::new(Engine { around, wanted_threads: threads.max(1), inner: Mutex::default() })
     }
 
@@ -128,7 +132,9 @@ impl Engine {
         let Inner { threads, pools } = &mut *guard;
         // A job that a reload has ended may have found targets just before.
         let Some(pool) = pools.get_mut(job) else { return };
+        let started = Instant::now();
         pool.set_targets(targets, threads);
+        pool.stats.sync_length.observe(started.elapsed());
         (pool.dropped, pool.dropped_total) = (dropped, dropped_total);
     }
 

@@ -3,15 +3,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::fault::Fault;
 use super::fetch::{Fetched, Fetcher};
 use super::schedule::Schedule;
 use super::state::{Entry, Health};
+use crate::config::PROM_SCRAPER_JOB;
 use crate::model::SeriesTable;
 use crate::ring;
-use crate::self_metrics::{Counters, ScrapeStats};
+use crate::self_metrics::{Counters, Room, ScrapeStats, Window};
 use crate::sources::scrape::page::{self, Outcome, PageError, PageReader};
 use crate::sys::clock;
 
@@ -21,6 +22,8 @@ pub(super) struct Surroundings {
     pub ring: ring::Sender,
     pub table: Arc<SeriesTable>,
     pub counters: Arc<Counters>,
+    /// Has a permit for each scrape that may be under way.
+    pub under_way: Arc<Semaphore>,
 }
 
 /// What a scraper is told.
@@ -56,6 +59,9 @@ pub(super) struct Scraper {
     fetcher: Result<Fetcher, String>,
     reader: PageReader,
     schedule: Schedule,
+    /// When the last scrape began, and where the time since then is observed.
+    last: Option<Instant>,
+    interval: Option<Arc<Window>>,
 }
 
 impl Scraper {
@@ -63,7 +69,8 @@ impl Scraper {
         let target = &entry.target;
         let reader = new_reader(&entry, &around);
         let schedule = Schedule::new(target.interval, target.hash, clock::now_ms());
-        Scraper { fetcher: Fetcher::new(&entry), reader, schedule, entry, around }
+        let interval = around.counters.scrape.interval(target.interval);
+        Scraper { fetcher: Fetcher::new(&entry), reader, schedule, last: None, interval, entry, around }
     }
 
     /// Scrapes until it is told to end.
@@ -93,6 +100,8 @@ impl Scraper {
         }
         if old.target.interval != new.target.interval || old.target.hash != new.target.hash {
             self.schedule = Schedule::new(new.target.interval, new.target.hash, clock::now_ms());
+            self.interval = self.around.counters.scrape.interval(new.target.interval);
+            self.last = None;
         }
         self.reader.set_timeout(new.target.timeout);
         *new.lock() = old.status();
@@ -105,10 +114,26 @@ impl Scraper {
         let stats = &self.around.counters.scrape;
         stats.skipped.add(missed);
         let started = Instant::now();
+        if let (Some(last), Some(window)) = (self.last.replace(started), &self.interval) {
+            window.observe(started - last);
+        }
         let fetched = match &mut self.fetcher {
             Ok(fetcher) => {
                 let limit = self.entry.target.timeout;
-                let timed = tokio::time::timeout(limit, fetcher.fetch()).await;
+                let under_way = &self.around.under_way;
+                let fetch = async {
+                    let permit = match under_way.try_acquire() {
+                        Ok(permit) => Ok(permit),
+                        Err(_) => {
+                            stats.waited.add(1);
+                            under_way.acquire().await
+                        }
+                    };
+                    let fetched = fetcher.fetch().await;
+                    drop(permit);
+                    fetched
+                };
+                let timed = tokio::time::timeout(limit, fetch).await;
                 timed.unwrap_or_else(|_| Err(Fault::other(format!("no whole answer within {limit:?}"))))
             }
             Err(error) => Err(Fault::Other(error.clone())),
@@ -159,21 +184,71 @@ impl Scraper {
         (status.last_scrape_ms, status.duration) = (time_ms, duration);
         match result {
             Ok((outcome, body_size)) => {
+                if status.health == Health::Down {
+                    self.say_recovered();
+                }
                 status.health = Health::Up;
                 status.last_error.clear();
                 (status.samples, status.body_size) = (outcome.scraped, body_size);
+                for (cell, count) in [
+                    (&stats.duplicates, outcome.duplicates),
+                    (&stats.out_of_order, outcome.out_of_order),
+                    (&stats.series_limited, outcome.limited),
+                    (&stats.exemplars_out_of_order, outcome.exemplars_out_of_order),
+                    (&stats.exemplars_left_out, outcome.exemplars_left_out),
+                ] {
+                    if count > 0 {
+                        cell.add(count as u64);
+                    }
+                }
             }
             Err(error) => {
                 stats.failed.add(1);
+                if self.entry.job.config.job_name == PROM_SCRAPER_JOB {
+                    let labels = &self.entry.target.labels;
+                    let source = labels.iter().find(|(name, _)| name == "source_id");
+                    stats.failed_source(source.map_or("", |(_, source)| source));
+                }
                 if status.health != Health::Down || status.last_error != error {
-                    let (job, url) =
-                        (self.entry.job.config.job_name.as_str(), self.entry.target.url.as_str());
-                    log::debug!(scrape_pool = job, target = url, err = error.as_str(); "Scrape failed");
+                    self.say_failed(status.health != Health::Down, &error);
                 }
                 status.health = Health::Down;
                 status.last_error = error;
                 (status.samples, status.body_size) = (0, 0);
             }
+        }
+    }
+
+    /// Once for each target that goes down; another fault while it is down only where that is asked for.
+    fn say_failed(&self, is_new: bool, error: &str) {
+        let (job, url) = self.names();
+        if is_new && self.may_say() {
+            log::warn!(scrape_pool = job, target = url, err = error; "Scrape failed; the target is down");
+        } else {
+            log::debug!(scrape_pool = job, target = url, err = error; "Scrape failed");
+        }
+    }
+
+    fn say_recovered(&self) {
+        let (job, url) = self.names();
+        if self.may_say() {
+            log::info!(scrape_pool = job, target = url; "The target is up again");
+        }
+    }
+
+    fn names(&self) -> (&str, &str) {
+        (self.entry.job.config.job_name.as_str(), self.entry.target.url.as_str())
+    }
+
+    /// Whether there is room in the log: where thousands go down at once, one line says so.
+    fn may_say(&self) -> bool {
+        match self.around.counters.scrape.lines.take(clock::now_ms() / 60_000) {
+            Room::Some => true,
+            Room::Last => {
+                log::warn!("more targets go down or come back; /targets and `up` tell which");
+                false
+            }
+            Room::None => false,
         }
     }
 
@@ -185,8 +260,11 @@ impl Scraper {
 }
 
 fn count(stats: &ScrapeStats, error: &PageError) {
-    if error.fault == page::Fault::SampleLimit {
-        stats.sample_limit.add(1);
+    match error.fault {
+        page::Fault::SampleLimit => stats.sample_limit.add(1),
+        page::Fault::LabelLimit => stats.label_limit.add(1),
+        page::Fault::BucketLimit => stats.bucket_limit.add(1),
+        page::Fault::Syntax | page::Fault::Size => {}
     }
 }
 

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::aside::Noted;
+use super::context::Context;
 use super::error::{Fault, Flaw};
 use super::labels::{Labeler, Verdict};
 use super::layout::{Class, Gives, Layout, MAX_KEYS, Parts, Slot};
-use super::line::{Remark, Said, unescape};
+use super::metric::{self, Metrics};
 use super::times::Times;
 use crate::config::PageRules;
-use crate::model::{Batch, Form, Kind, SeriesId, SeriesList, SeriesSpec};
+use crate::model::{Batch, Form, Kind, Of, SeriesId, SeriesList, SeriesSpec};
 use crate::relabel::Labels;
 
 /// Positions behind the expected one that are looked at before a line is looked for everywhere.
@@ -22,45 +24,6 @@ const AHEAD: usize = 8;
 /// are takes as long as to parse so many.
 const PARSED: usize = 64;
 
-/// The family that the lines of metadata speak of.
-#[derive(Default)]
-pub(super) struct Context {
-    name: String,
-    pub kind: Option<Kind>,
-    help: String,
-    unit: String,
-}
-
-impl Context {
-    pub(super) fn hear(&mut self, name: &str, said: &Said<'_>, open: bool) {
-        if self.name != name {
-            *self = Context { name: name.to_owned(), ..Context::default() };
-        }
-        match said {
-            Said::Type(kind) => self.kind = Some(*kind),
-            Said::Help(text) => self.help = unescape(text, open).into_owned(),
-            Said::Unit(unit) => (*unit).clone_into(&mut self.unit),
-        }
-    }
-
-    pub(super) fn set(&mut self, name: &str, kind: Kind, help: &str, unit: &str) {
-        *self = Context { name: name.into(), kind: Some(kind), help: help.into(), unit: unit.into() };
-    }
-
-    /// Whether a sample of that name belongs to the family.
-    fn has(&self, sample: &str) -> bool {
-        let suffixes: &[&str] = match self.kind.unwrap_or(Kind::Untyped) {
-            Kind::Counter => &["", "_total", "_created"],
-            Kind::Histogram => &["", "_bucket", "_sum", "_count", "_created"],
-            Kind::GaugeHistogram => &["", "_bucket", "_gsum", "_gcount"],
-            Kind::Summary => &["", "_sum", "_count", "_created"],
-            Kind::Info => &["", "_info"],
-            Kind::Gauge | Kind::Untyped | Kind::StateSet => &[""],
-        };
-        !self.name.is_empty() && sample.strip_prefix(&*self.name).is_some_and(|rest| suffixes.contains(&rest))
-    }
-}
-
 /// What a position was found to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Found {
@@ -68,6 +31,8 @@ pub(super) enum Found {
     Series(SeriesId),
     Dropped,
     Limited,
+    /// No sample, but its value counts for others.
+    Noted,
     /// The page must be read the bare way.
     Bare,
 }
@@ -101,6 +66,12 @@ pub(super) struct Draft<'o> {
     kept: usize,
     duplicates: usize,
     limited: usize,
+    metrics: Metrics,
+}
+
+/// Whether metric relabelling left it.
+fn is_kept(gives: Gives) -> bool {
+    !matches!(gives, Gives::Dropped | Gives::Limited | Gives::Noted)
 }
 
 #[derive(Clone, Copy, Default)]
@@ -116,7 +87,7 @@ impl Cursor {
         match slot.gives() {
             Gives::Float | Gives::Timed => self.float += 1,
             Gives::Histogram | Gives::TimedHistogram => self.histogram += 1,
-            Gives::Dropped | Gives::Duplicate | Gives::Limited => {}
+            Gives::Dropped | Gives::Duplicate | Gives::Limited | Gives::Noted => {}
         }
     }
 }
@@ -149,6 +120,7 @@ impl<'o> Draft<'o> {
             kept: 0,
             duplicates: 0,
             limited: 0,
+            metrics: Metrics::default(),
         };
         if let Some(old) = old {
             draft.keys.reserve(old.keys.len() + old.keys.len() / 8);
@@ -157,7 +129,7 @@ impl<'o> Draft<'o> {
             draft.slots.extend_from_slice(&old.slots[..equal]);
             for slot in &draft.slots {
                 draft.cursor.pass(*slot);
-                draft.kept += usize::from(!matches!(slot.gives(), Gives::Dropped | Gives::Limited));
+                draft.kept += usize::from(is_kept(slot.gives()));
                 draft.duplicates += usize::from(slot.gives() == Gives::Duplicate);
                 draft.limited += usize::from(slot.gives() == Gives::Limited);
             }
@@ -223,8 +195,35 @@ impl<'o> Draft<'o> {
                 Some(Found::Series(old.list.histograms()[at.histogram]))
             }
             Gives::Dropped => Some(Found::Dropped),
+            Gives::Noted => Some(Found::Noted),
             Gives::Duplicate | Gives::Limited => None,
         }
+    }
+
+    /// Whether what stands here may be a part of a histogram that is converted.
+    pub(super) fn may_convert(&self) -> bool {
+        self.rules.convert_classic_histograms && self.context.kind == Some(Kind::Histogram)
+    }
+
+    /// What a line of text is, of which `known` is what the same line was before.
+    pub(super) fn decide(
+        &mut self,
+        labels: &Labels<'_>,
+        known: Option<Found>,
+        open: bool,
+    ) -> Result<Found, Flaw> {
+        let role = metric::role(&self.context, labels);
+        let part = self.may_convert() && role.is_some_and(|role| role.is_part(&self.context));
+        if part && !self.rules.always_classic_histograms {
+            return Ok(Found::Noted);
+        }
+        let is_start = open && role == Some(metric::Role::Created);
+        let found = match known.filter(|&found| found != Found::Noted || is_start) {
+            Some(found) => found,
+            // Labels that borrow no longer than it takes to settle them.
+            None => self.resolve(labels.iter().map(|(n, v)| ((**n).into(), (**v).into())).collect())?,
+        };
+        Ok(if is_start && found == Found::Dropped { Found::Noted } else { found })
     }
 
     /// Finds out what a series is that was not on the page before.
@@ -242,7 +241,7 @@ impl<'o> Draft<'o> {
         let name = labels.remove(at).1;
         let context = &self.context;
         let (family, kind, help, unit) = if context.has(&sample) {
-            (&*context.name, context.kind.unwrap_or(Kind::Untyped), &*context.help, &*context.unit)
+            (context.name(), context.kind.unwrap_or(Kind::Untyped), &*context.help, &*context.unit)
         } else {
             (&*name, Kind::Untyped, "", "")
         };
@@ -271,7 +270,8 @@ impl<'o> Draft<'o> {
         self.old_series.get_or_insert_with(known).contains(&id)
     }
 
-    /// Takes in one position, whose key are the last bytes of `keys` and whose line begins at `line` in them.
+    /// Takes in one position, whose key are the last bytes of `keys` and whose line begins at `line` in them. Says
+    /// which sample of the batch it gave.
     pub(super) fn put(
         &mut self,
         line: usize,
@@ -279,13 +279,18 @@ impl<'o> Draft<'o> {
         payload: Payload<'_>,
         batch: &mut Batch,
         times: &mut Times,
-    ) -> Result<(), Flaw> {
+    ) -> Result<Option<Of>, Flaw> {
         if self.keys.len() >= MAX_KEYS {
             return Err(Flaw { fault: Fault::Size, reason: "the page is too long".into() });
         }
         let gives = match (found, payload) {
             (Found::Dropped | Found::Bare, _) => Gives::Dropped,
             (Found::Limited, _) => Gives::Limited,
+            (Found::Noted, Payload::Float { value, time }) => {
+                times.aside.noted.push(Noted { value, time });
+                Gives::Noted
+            }
+            (Found::Noted, Payload::Histogram { .. }) => Gives::Dropped,
             (Found::Series(id), Payload::Float { value, time }) => {
                 let new = self.seen.insert(id);
                 match time {
@@ -320,11 +325,63 @@ impl<'o> Draft<'o> {
                 }
             }
         };
-        self.kept += usize::from(!matches!(gives, Gives::Dropped | Gives::Limited));
+        self.kept += usize::from(is_kept(gives));
         self.duplicates += usize::from(gives == Gives::Duplicate);
         self.limited += usize::from(gives == Gives::Limited);
         self.slots.push(Slot::new(line, self.keys.len(), gives));
-        Ok(())
+        Ok(match gives {
+            Gives::Float | Gives::Timed => Some(Of::Float(self.floats.len() as u32 - 1)),
+            Gives::Histogram | Gives::TimedHistogram => Some(Of::Histogram(self.histograms.len() as u32 - 1)),
+            _ => None,
+        })
+    }
+
+    /// Finds out what belongs together on a page of text, and which histograms its parts make. `false` where the
+    /// page must be read the bare way.
+    pub(super) fn gather(&mut self, open: bool) -> Result<bool, Flaw> {
+        let convert = self.rules.convert_classic_histograms;
+        if !convert && !(open && memchr::memmem::find(&self.keys, b"_created").is_some()) {
+            return Ok(true);
+        }
+        let (mut metrics, found) = metric::gather(&self.keys, &self.slots, open, convert);
+        let mut classic = Vec::new();
+        metrics.converted = found.len();
+        for found in found {
+            self.context = found.family;
+            let name = ("__name__".into(), self.context.name().to_owned().into());
+            let labels = found.labels.into_iter().map(|(name, value)| (name.into(), value.into()));
+            let resolved = self.resolve(std::iter::once(name).chain(labels).collect())?;
+            let number = match resolved {
+                Found::Bare => return Ok(false),
+                Found::Series(id) if self.seen.insert(id) => {
+                    self.histograms.push(id);
+                    classic.push(found.classic);
+                    self.kept += 1;
+                    Some(self.histograms.len() as u32 - 1)
+                }
+                _ => None,
+            };
+            if let Some(created) = found.created {
+                metrics.number_histogram(created, number);
+            }
+        }
+        metrics.classic = classic.into();
+        self.metrics = metrics;
+        Ok(true)
+    }
+
+    /// Which series of the report stand on the page, at the time of the scrape.
+    fn own_report(&self, floats: &[(SeriesId, Form)]) -> u8 {
+        let mut own = 0;
+        for (at, (id, _)) in self.class.report.floats().iter().enumerate() {
+            if self.seen.contains(id) {
+                let mut gives = self.slots.iter().map(|slot| slot.gives());
+                let mut all = gives.by_ref().filter(|gives| matches!(gives, Gives::Float | Gives::Timed));
+                let found = floats.iter().any(|(other, _)| all.next() == Some(Gives::Float) && other == id);
+                own |= u8::from(found) << at;
+            }
+        }
+        own
     }
 
     /// The layout of the page that was read to its end; `keys` has what follows its last value.
@@ -332,7 +389,9 @@ impl<'o> Draft<'o> {
         let mut floats = std::mem::take(&mut self.floats);
         let histograms = std::mem::take(&mut self.histograms);
         let page_floats = floats.len();
-        floats.extend_from_slice(self.class.report.floats());
+        let own_report = self.own_report(&floats);
+        let report = self.class.report.floats().iter().enumerate();
+        floats.extend(report.filter(|(at, _)| own_report >> at & 1 == 0).map(|(_, entry)| *entry));
         let same = self.old.filter(|old| {
             old.floats == page_floats
                 && *old.list.floats() == *floats
@@ -356,6 +415,8 @@ impl<'o> Draft<'o> {
             kept: self.kept,
             duplicates: self.duplicates,
             limited: self.limited,
+            metrics: std::mem::take(&mut self.metrics),
+            own_report,
         })
     }
 }
@@ -378,36 +439,4 @@ fn every_line(old: &Layout) -> HashMap<&[u8], Cursor> {
         cursor.pass(slot);
     }
     lines
-}
-
-/// Recovers what the metadata said last before position `slot` of a layout of text.
-pub(super) fn context_before(layout: &Layout, slot: usize, open: bool, context: &mut Context) {
-    for at in (0..slot).rev() {
-        let start = layout.key_start(at);
-        let line = layout.slots[at].line();
-        if line - start <= 1 {
-            continue;
-        }
-        if hear_all(&layout.keys[start..line], open, context) {
-            return;
-        }
-    }
-}
-
-/// Hears every line of metadata in `comments`; whether there was one.
-pub(super) fn hear_all(comments: &[u8], open: bool, context: &mut Context) -> bool {
-    let mut scanner = super::line::Scanner { bytes: comments, at: 0, open };
-    let mut heard = false;
-    while let Some(found) = memchr::memchr(b'#', &comments[scanner.at..]) {
-        scanner.at += found;
-        match scanner.remark() {
-            Ok(Remark::Metadata(name, said)) => {
-                context.hear(&name, &said, open);
-                heard = true;
-            }
-            Ok(_) => {}
-            Err(_) => break,
-        }
-    }
-    heard
 }

@@ -5,7 +5,7 @@
 //! of a summary or histogram.
 
 use super::error::Flaw;
-use super::native::{Parsed, max_schema, reduce};
+use super::native::{Parsed, Place, max_schema, parse_time, reduce};
 use super::proto::{Field, Message, fields};
 use crate::config::PageRules;
 use crate::model::{Kind, NORMAL_NAN, ResetHint};
@@ -41,6 +41,18 @@ pub(super) struct Sample<'s, 'b> {
     pub value: f64,
     pub time: Option<i64>,
     pub parsed: &'s Parsed,
+    /// When its counting began, in milliseconds; 0 where that is not said.
+    pub start: i64,
+    pub exemplars: Exemplars<'s, 'b>,
+}
+
+/// The messages of a sample's exemplars.
+#[derive(Clone, Copy)]
+pub(super) enum Exemplars<'s, 'b> {
+    None,
+    One(&'b [u8]),
+    /// Those of a native histogram, by their places in its message.
+    Native(&'b [u8], &'s [Place]),
 }
 
 /// What becomes of a walk through a page after a sample.
@@ -150,18 +162,23 @@ fn walk_metric<'b>(
     let content =
         content.ok_or_else(|| Flaw::syntax(format!("{}: a metric without its value", family.name)))?;
     let time = time.filter(|_| rules.honor_timestamps);
-    let mut walker = Walker { family, metric, time, key_length: scratch.key.len() };
+    let key_length = scratch.key.len();
+    let mut walker = Walker { family, metric, time, start: 0, exemplar: None, content, key_length };
     match family.kind {
         Kind::Summary => walker.summary(content, scratch, each),
         Kind::Histogram | Kind::GaugeHistogram => {
             scratch.parsed.parse(content)?;
+            walker.start = scratch.parsed.start;
             walker.histogram(rules, scratch, each)
         }
         _ => {
             let mut value = 0.0;
             fields(content, |number, field| {
-                if number == 1 {
-                    value = field.double()?;
+                match number {
+                    1 => value = field.double()?,
+                    2 if family.kind == Kind::Counter => walker.exemplar = Some(field.message()?),
+                    3 if family.kind == Kind::Counter => walker.start = parse_time(field.message()?)?,
+                    _ => {}
                 }
                 Ok(())
             })?;
@@ -179,6 +196,9 @@ struct Walker<'b> {
     family: Family<'b>,
     metric: &'b [u8],
     time: Option<i64>,
+    start: i64,
+    exemplar: Option<&'b [u8]>,
+    content: &'b [u8],
     key_length: usize,
 }
 
@@ -202,6 +222,12 @@ impl<'b> Walker<'b> {
         };
         key.push(code);
         key.extend_from_slice(&bits.to_le_bytes());
+        let native = part == Part::Native && !scratch.parsed.exemplars.is_empty();
+        let exemplars = match self.exemplar {
+            Some(exemplar) => Exemplars::One(exemplar),
+            None if native => Exemplars::Native(self.content, &scratch.parsed.exemplars),
+            None => Exemplars::None,
+        };
         each(&Sample {
             family: self.family,
             metric: self.metric,
@@ -210,6 +236,8 @@ impl<'b> Walker<'b> {
             value: if value.is_nan() { NORMAL_NAN } else { value },
             time: self.time,
             parsed: &scratch.parsed,
+            start: self.start,
+            exemplars,
         })
     }
 
@@ -225,6 +253,7 @@ impl<'b> Walker<'b> {
             match number {
                 1 => count = field.number()? as f64,
                 2 => sum = field.double()?,
+                4 => self.start = parse_time(field.message()?)?,
                 _ => {}
             }
             Ok(())
@@ -264,6 +293,14 @@ impl<'b> Walker<'b> {
         each: &mut Each<'_, 'b>,
     ) -> Result<Go, Flaw> {
         let native = rules.native_histograms && scratch.parsed.has_native;
+        if !native && rules.convert_classic_histograms && self.family.kind == Kind::Histogram {
+            if scratch.parsed.convert() && self.sample(Part::Native, 0.0, scratch, each)? == Go::Stop {
+                return Ok(Go::Stop);
+            }
+            if !rules.always_classic_histograms {
+                return Ok(Go::On);
+            }
+        }
         if native {
             let finest = max_schema(rules.native_histogram_min_bucket_factor);
             let histogram = &mut scratch.parsed.native;
@@ -288,12 +325,45 @@ impl<'b> Walker<'b> {
         for at in 0..scratch.parsed.buckets.len() {
             let bucket = scratch.parsed.buckets[at];
             infinite |= bucket.bound == f64::INFINITY;
+            self.exemplar = bucket.exemplar.and_then(|place| place.of(self.content));
             if self.sample(Part::Bucket(bucket.bound), bucket.count, scratch, each)? == Go::Stop {
                 return Ok(Go::Stop);
             }
         }
+        self.exemplar = None;
         if infinite { Ok(Go::On) } else { self.sample(Part::Bucket(f64::INFINITY), count, scratch, each) }
     }
+}
+
+/// The parts of an exemplar: value, time, labels sorted by name.
+pub(super) fn parse_exemplar<'b>(
+    bytes: &'b [u8],
+) -> Result<(f64, Option<i64>, Vec<(&'b str, &'b str)>), Flaw> {
+    let (mut labels, mut value, mut time) = (Vec::new(), 0.0, None);
+    fields(bytes, |number, field| {
+        match number {
+            1 => labels.push(parse_label(field)?),
+            2 => value = field.double()?,
+            3 => time = Some(parse_time(field.message()?)?),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    labels.sort_unstable();
+    Ok((if f64::is_nan(value) { NORMAL_NAN } else { value }, time, labels))
+}
+
+fn parse_label(field: Field<'_>) -> Result<(&str, &str), Flaw> {
+    let (mut name, mut value) = ("", "");
+    fields(field.message()?, |number, field| {
+        match number {
+            1 => name = field.text()?,
+            2 => value = field.text()?,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok((name, value))
 }
 
 /// The labels of a sample, its name first.
@@ -309,15 +379,7 @@ pub(super) fn labels_of<'b>(sample: &Sample<'_, 'b>) -> Result<Labels<'b>, Flaw>
     let mut labels: Labels<'b> = vec![("__name__".into(), name)];
     fields(sample.metric, |number, field| {
         if number == 1 {
-            let (mut name, mut value) = ("", "");
-            fields(field.message()?, |number, field: Field<'b>| {
-                match number {
-                    1 => name = field.text()?,
-                    2 => value = field.text()?,
-                    _ => {}
-                }
-                Ok(())
-            })?;
+            let (name, value) = parse_label(field)?;
             labels.push((name.into(), value.into()));
         }
         Ok(())

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hashbrown::HashMap;
 
+use super::metric::Metrics;
 use super::report;
 use crate::model::{SeriesList, SeriesTable};
 
@@ -37,6 +38,8 @@ pub(super) enum Gives {
     /// A native histogram at the time of the scrape.
     Histogram = 5,
     TimedHistogram = 6,
+    /// No sample, but its value counts for others.
+    Noted = 7,
 }
 
 /// One position: where in the keys its line begins and its key ends.
@@ -66,7 +69,8 @@ impl Slot {
             3 => Gives::Duplicate,
             4 => Gives::Limited,
             5 => Gives::Histogram,
-            _ => Gives::TimedHistogram,
+            6 => Gives::TimedHistogram,
+            _ => Gives::Noted,
         }
     }
 }
@@ -84,6 +88,10 @@ pub(super) struct Layout {
     pub kept: usize,
     pub duplicates: usize,
     pub limited: usize,
+    pub metrics: Metrics,
+    /// Which series of the report the page has itself, a bit each: as in Prometheus the page's sample is the one that
+    /// counts.
+    pub own_report: u8,
     /// Layouts that are equal up to a position, and there go on otherwise.
     successors: Mutex<Vec<(usize, Weak<Layout>)>>,
 }
@@ -97,6 +105,8 @@ pub(super) struct Parts {
     pub kept: usize,
     pub duplicates: usize,
     pub limited: usize,
+    pub metrics: Metrics,
+    pub own_report: u8,
 }
 
 impl Layout {
@@ -109,8 +119,15 @@ impl Layout {
             kept: parts.kept,
             duplicates: parts.duplicates,
             limited: parts.limited,
+            metrics: parts.metrics,
+            own_report: parts.own_report,
             successors: Mutex::default(),
         })
+    }
+
+    /// Samples on the page.
+    pub(super) fn scraped(&self) -> usize {
+        self.slots.len() - self.metrics.swallowed + self.metrics.converted
     }
 
     /// Where the key of a position begins.

@@ -19,6 +19,16 @@ pub(super) struct Scanner<'b> {
     pub at: usize,
     /// OpenMetrics, else text 0.0.4.
     pub open: bool,
+    /// That of the sample whose suffix was read last.
+    pub exemplar: Option<RawExemplar<'b>>,
+}
+
+/// An exemplar as it stands behind a value.
+pub(super) struct RawExemplar<'b> {
+    /// Sorted by name.
+    pub labels: Labels<'b>,
+    pub value: f64,
+    pub time: Option<i64>,
 }
 
 /// What a line of metadata says.
@@ -40,6 +50,10 @@ pub(super) enum Remark<'b> {
 }
 
 impl<'b> Scanner<'b> {
+    pub(super) fn new(bytes: &'b [u8], at: usize, open: bool) -> Self {
+        Scanner { bytes, at, open, exemplar: None }
+    }
+
     fn peek(&self) -> u8 {
         self.bytes.get(self.at).copied().unwrap_or(b'\n')
     }
@@ -210,19 +224,25 @@ impl<'b> Scanner<'b> {
         Ok(time)
     }
 
-    /// An exemplar behind its opening brace: it is checked, and passed over.
+    /// An exemplar behind its opening brace.
     fn exemplar(&mut self) -> Result<(), Flaw> {
         let mut labels = vec![(Cow::Borrowed(NAME), Cow::Borrowed(""))];
         self.labels(&mut labels, false)?;
         check_names(&labels)?;
+        labels.swap_remove(0);
+        labels.sort_unstable();
         self.take(b' ', "an exemplar without a value")?;
         let token = self.token();
-        parse_float(token).ok_or_else(|| Flaw::syntax(format!("{} is no number", excerpt(token))))?;
+        let value =
+            parse_float(token).ok_or_else(|| Flaw::syntax(format!("{} is no number", excerpt(token))))?;
+        let mut time = None;
         if self.peek() == b' ' {
             self.at += 1;
             let token = self.token();
-            parse_seconds(token).ok_or_else(|| Flaw::syntax(format!("{} is no time", excerpt(token))))?;
+            let millis = parse_seconds(token);
+            time = Some(millis.ok_or_else(|| Flaw::syntax(format!("{} is no time", excerpt(token))))?);
         }
+        self.exemplar = Some(RawExemplar { labels, value, time });
         Ok(())
     }
 
@@ -285,7 +305,7 @@ fn metadata<'b>(
     open: bool,
     parse: impl Fn(&str, &'b [u8]) -> Result<Said<'b>, Flaw>,
 ) -> Result<Remark<'b>, Flaw> {
-    let mut scanner = Scanner { bytes, at: 0, open };
+    let mut scanner = Scanner::new(bytes, 0, open);
     let name = if scanner.peek() == b'"' {
         scanner.quoted("a name")?
     } else {

@@ -5,11 +5,11 @@
 use super::PageReader;
 use super::draft::{Draft, Found, Payload};
 use super::error::{Flaw, PageError, Place};
-use super::families::{Go, Part, Sample, Scratch, labels_of, walk};
+use super::families::{Exemplars, Go, Part, Sample, Scratch, labels_of, parse_exemplar, walk};
 use super::layout::{Gives, Layout};
 use super::reading::{Reading, Step};
 use super::times::Times;
-use crate::model::Batch;
+use crate::model::{Batch, Of};
 
 /// Takes in a sample at a position that is known; whether it is what stands there.
 fn take_known(
@@ -23,7 +23,8 @@ fn take_known(
     if layout.key(slot) != sample.key {
         return false;
     }
-    match (entry.gives(), sample.time) {
+    let gives = entry.gives();
+    match (gives, sample.time) {
         (Gives::Float, None) => batch.values.push(sample.value),
         (Gives::Timed, Some(time)) => {
             let id = layout.list.floats()[batch.values.len()].0;
@@ -38,7 +39,38 @@ fn take_known(
         (Gives::Dropped | Gives::Limited, _) | (Gives::Duplicate, None) => {}
         _ => return false,
     }
+    let of = match gives {
+        Gives::Float | Gives::Timed => Of::Float(batch.values.len() as u32 - 1),
+        Gives::Histogram | Gives::TimedHistogram => Of::Histogram(batch.histograms().len() as u32 - 1),
+        _ => return true,
+    };
+    take_aside(sample, of, batch, times);
     true
+}
+
+/// Takes in what a sample has beside its value.
+fn take_aside(sample: &Sample<'_, '_>, of: Of, batch: &mut Batch, times: &mut Times) {
+    if sample.start != 0 {
+        times.aside.starts.push((of, sample.start));
+    }
+    let sample_ms = sample.time.unwrap_or(batch.time_ms);
+    let mut take = |bytes: &[u8], needs_time: bool| {
+        // Not worth a page: what can't be read is left out.
+        let Ok((value, time, labels)) = parse_exemplar(bytes) else {
+            times.aside.left_out += 1;
+            return;
+        };
+        if time.is_some() || !needs_time {
+            times.aside.exemplar(of, (value, time), sample_ms, labels.into_iter(), batch);
+        }
+    };
+    match sample.exemplars {
+        Exemplars::None => {}
+        Exemplars::One(bytes) => take(bytes, false),
+        Exemplars::Native(whole, places) => {
+            places.iter().filter_map(|place| place.of(whole)).for_each(|bytes| take(bytes, true));
+        }
+    }
 }
 
 impl PageReader {
@@ -80,7 +112,7 @@ impl PageReader {
             })?;
             reading.slot = slot;
             if went == Go::On && slot == layout.slots.len() && !self.has_room(&layout) {
-                (reading.scraped, reading.kept) = (layout.slots.len(), layout.kept);
+                (reading.scraped, reading.kept) = (layout.scraped(), layout.kept);
                 return Ok(Step::Layout(layout));
             }
             match next.filter(|_| tries < super::MAX_TRIES) {
@@ -130,7 +162,9 @@ impl PageReader {
                 Part::Native => Payload::Histogram { fill: &fill, time: sample.time },
                 _ => Payload::Float { value: sample.value, time: sample.time },
             };
-            draft.put(line, found, payload, batch, times)?;
+            if let Some(of) = draft.put(line, found, payload, batch, times)? {
+                take_aside(sample, of, batch, times);
+            }
             Ok(Go::On)
         });
         (reading.scraped, reading.kept) = draft.counts();

@@ -5,6 +5,9 @@
 //! are asked first, then the old one is mended ([`draft`]). Nothing is allocated while a page stays as it was, and
 //! nothing in here panics on any bytes.
 
+mod aside;
+mod classic;
+mod context;
 mod draft;
 mod error;
 mod families;
@@ -12,6 +15,7 @@ mod labels;
 mod layout;
 mod line;
 mod messages;
+mod metric;
 mod native;
 mod number;
 mod proto;
@@ -26,13 +30,14 @@ use std::time::{Duration, Instant};
 pub use error::{Fault, PageError, Place};
 pub use layout::Layouts;
 
+use self::aside::{Seen, Starts};
 use self::labels::Labeler;
 use self::layout::{Class, Layout};
 use self::reading::{Reading, Step};
 use self::report::Report;
 use self::times::Times;
 use crate::config::PageRules;
-use crate::model::{Batch, SeriesList, SeriesTable, Shape, Source};
+use crate::model::{Batch, Of, SeriesList, SeriesTable, Shape, Source};
 
 /// Layouts that are tried one after the other at one position, before a new one is made.
 const MAX_TRIES: usize = 8;
@@ -64,6 +69,10 @@ pub struct Outcome {
     pub limited: usize,
     /// Samples whose own time is not newer than that of the last sample of their series, or lies far ahead.
     pub out_of_order: usize,
+    /// Exemplars that are older than the last one of their series.
+    pub exemplars_out_of_order: usize,
+    /// Exemplars that are longer than OpenMetrics allows, or too many.
+    pub exemplars_left_out: usize,
     pub duration: Duration,
 }
 
@@ -81,6 +90,8 @@ pub struct PageReader {
     steady: u32,
     failed: Option<Arc<Shape>>,
     times: Times,
+    exemplars: Seen,
+    starts: Starts,
     timeout: Duration,
     /// What the page said that was refused, until it is reported.
     refused: Report,
@@ -116,6 +127,8 @@ impl PageReader {
             steady: 0,
             failed: None,
             times: Times::default(),
+            exemplars: Seen::default(),
+            starts: Starts::default(),
             timeout: Duration::ZERO,
             refused: Report::default(),
             spare: None,
@@ -194,7 +207,7 @@ impl PageReader {
                 break;
             }
             if followed.whole {
-                (reading.scraped, reading.kept) = (layout.slots.len(), layout.kept);
+                (reading.scraped, reading.kept) = (layout.scraped(), layout.kept);
                 return Ok(Step::Layout(layout));
             }
             tries = if missed == Some(followed.slot) { tries + 1 } else { 0 };
@@ -254,6 +267,7 @@ impl PageReader {
         self.source = Arc::new(Source { name: self.source.name.clone(), labels: Vec::new() });
         (self.layout, self.shape, self.before, self.failed) = (None, None, None, None);
         self.times = Times::default();
+        (self.exemplars, self.starts) = (Seen::default(), Starts::default());
     }
 
     fn deliver(
@@ -268,14 +282,20 @@ impl PageReader {
             Some(last) => self.class.added(last.list(), &layout.list),
             None => layout.floats + layout.list.histograms().len(),
         };
-        let shape = self.adopt(layout);
+        self.add_converted(layout, &mut batch);
+        if !batch.exemplars.is_empty() {
+            self.exemplars.settle(layout, &mut batch.exemplars);
+        }
+        let shape = self.adopt(layout, &batch);
         let outcome = Outcome {
-            scraped: layout.slots.len(),
+            scraped: layout.scraped(),
             kept: layout.kept,
             added,
             duplicates: layout.duplicates,
             limited: layout.limited,
             out_of_order: self.times.refused,
+            exemplars_out_of_order: std::mem::take(&mut self.exemplars.out_of_order),
+            exemplars_left_out: self.times.aside.left_out,
             duration: started.elapsed(),
         };
         let report = Report {
@@ -288,14 +308,36 @@ impl PageReader {
         };
         self.refused = Report::default();
         batch.shape = Some(shape);
-        self.report(report, outcome.duration, &mut batch);
+        self.report(report, layout.own_report, outcome.duration, &mut batch);
         out(batch);
         outcome
     }
 
+    /// Adds the native histograms that the page's classic ones become.
+    fn add_converted(&mut self, layout: &Layout, batch: &mut Batch) {
+        let metrics = &layout.metrics;
+        if metrics.classic.is_empty() {
+            return;
+        }
+        let histograms = layout.list.histograms();
+        let first = histograms.len() - metrics.classic.len();
+        for (classic, &id) in metrics.classic.iter().zip(&histograms[first..]) {
+            classic::push(classic, id, batch, &mut self.times);
+        }
+        batch.exemplars.rename(|of| match of {
+            Of::Histogram(at) if at as usize >= histograms.len() => {
+                metrics.taker(u32::MAX - at).map(|taker| Of::Histogram((first + taker) as u32))
+            }
+            known => Some(known),
+        });
+    }
+
     /// The shape of a layout, which is from now on the one to be expected.
-    fn adopt(&mut self, layout: &Arc<Layout>) -> Arc<Shape> {
-        let known = self.shape.as_ref().filter(|shape| Arc::ptr_eq(shape.list(), &layout.list));
+    fn adopt(&mut self, layout: &Arc<Layout>, batch: &Batch) -> Arc<Shape> {
+        let same = self.shape.as_ref().is_some_and(|shape| Arc::ptr_eq(shape.list(), &layout.list));
+        let starts = self.starts.settle(layout, batch, &self.times.aside, same);
+        let fits = |shape: &Shape| Arc::ptr_eq(shape.list(), &layout.list) && *shape.starts() == *starts;
+        let known = self.shape.as_ref().filter(|shape| fits(shape));
         if let Some(shape) = known {
             let shape = shape.clone();
             self.layout = Some(layout.clone());
@@ -307,20 +349,21 @@ impl PageReader {
         }
         self.steady = 0;
         self.times.keep(&layout.list);
-        let back = self.before.take_if(|(_, shape)| Arc::ptr_eq(shape.list(), &layout.list));
+        self.exemplars.keep(layout);
+        let back = self.before.take_if(|(_, shape)| fits(shape));
         let shape = match back {
             Some((_, shape)) => shape,
-            None => Shape::of_list(self.source.clone(), layout.list.clone()),
+            None => Shape::started(self.source.clone(), layout.list.clone(), starts.into()),
         };
         self.before = self.layout.replace(layout.clone()).zip(self.shape.replace(shape.clone()));
         shape
     }
 
-    fn report(&self, mut report: Report, duration: Duration, batch: &mut Batch) {
+    fn report(&self, mut report: Report, own: u8, duration: Duration, batch: &mut Batch) {
         report.duration = duration.as_secs_f64();
         report.timeout = self.timeout.as_secs_f64();
         report.sample_limit = self.rules.sample_limit;
-        report.write(self.rules.extra_metrics, &mut batch.values);
+        report.write(self.rules.extra_metrics, own, &mut batch.values);
         batch.fill_times();
     }
 
@@ -339,7 +382,7 @@ impl PageReader {
         let shape = self.failed.get_or_insert_with(|| Shape::of_list(source.clone(), list.clone()));
         batch.shape = Some(shape.clone());
         let report = std::mem::take(&mut self.refused);
-        self.report(report, started.elapsed(), &mut batch);
+        self.report(report, 0, started.elapsed(), &mut batch);
         out(batch);
     }
 
@@ -353,6 +396,7 @@ impl PageReader {
         out(batch);
         (self.layout, self.shape, self.before, self.failed) = (None, None, None, None);
         self.times = Times::default();
+        (self.exemplars, self.starts) = (Seen::default(), Starts::default());
     }
 }
 

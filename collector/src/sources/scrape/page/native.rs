@@ -12,6 +12,26 @@ const SCHEMAS: std::ops::RangeInclusive<i64> = -4..=8;
 pub(super) struct Bucket {
     pub bound: f64,
     pub count: f64,
+    pub exemplar: Option<Place>,
+}
+
+/// Where in the histogram's message a part of it stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    start: u32,
+    end: u32,
+}
+
+impl Place {
+    fn new(part: &[u8], whole: &[u8]) -> Option<Self> {
+        let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+        let end = u32::try_from(start + part.len()).ok()?;
+        Some(Place { start: start as u32, end })
+    }
+
+    pub(super) fn of(self, whole: &[u8]) -> Option<&[u8]> {
+        whole.get(self.start as usize..self.end as usize)
+    }
 }
 
 /// A `Histogram` message.
@@ -23,22 +43,28 @@ pub(super) struct Parsed {
     pub count: f64,
     pub sum: f64,
     pub has_native: bool,
+    /// When the counting began, 0 where that is not said.
+    pub start: i64,
+    /// The exemplars of the native form.
+    pub exemplars: Vec<Place>,
 }
 
 impl Parsed {
     /// Reads a message into the buffers that are there.
     #[expect(clippy::cast_precision_loss, reason = "counts above 2^53 lose precision in every protocol")]
     pub(super) fn parse(&mut self, bytes: &[u8]) -> Result<(), Flaw> {
-        let Parsed { native, buckets, .. } = self;
+        let Parsed { native, buckets, exemplars, start, .. } = self;
         native.clear();
         buckets.clear();
+        exemplars.clear();
+        *start = 0;
         let (mut count, mut zero) = ((0, 0f64), (0, 0f64));
         let (mut deltas, mut schema, mut floats) = (false, 0, false);
         fields(bytes, |number, field| {
             match number {
                 1 => count.0 = field.number()?,
                 2 => native.sum = normal(field.double()?),
-                3 => buckets.push(parse_bucket(field.message()?)?),
+                3 => buckets.push(parse_bucket(field.message()?, bytes)?),
                 4 => count.1 = field.double()?,
                 5 => schema = unzigzag(field.number()?),
                 6 => native.zero_threshold = field.double()?,
@@ -50,11 +76,16 @@ impl Parsed {
                 12 => native.spans.push(parse_span(field)?),
                 13 => push_deltas(field, &mut native.buckets, &mut deltas)?,
                 14 => push_floats(field, &mut native.buckets, &mut floats)?,
-                16 => {}
+                15 => *start = parse_time(field.message()?)?,
+                16 => exemplars.extend(Place::new(field.message()?, bytes)),
                 _ => {}
             }
             Ok(())
         })?;
+        // Without exemplars of its own the native form has those of the buckets.
+        if exemplars.is_empty() {
+            exemplars.extend(buckets.iter().filter_map(|bucket| bucket.exemplar));
+        }
         let float = floats || count.1 > 0.0 || zero.1 > 0.0;
         if float && deltas {
             return Err(Flaw::syntax("a histogram whose counts are both whole numbers and doubles"));
@@ -78,6 +109,29 @@ impl Parsed {
         }
         Ok(())
     }
+
+    /// Makes the native form of the classic one; whether that makes a histogram.
+    pub(super) fn convert(&mut self) -> bool {
+        let Parsed { native, buckets, count, sum, .. } = self;
+        buckets.sort_by(|a, b| a.bound.total_cmp(&b.bound));
+        buckets.dedup_by(|later, first| later.bound == first.bound);
+        let all = buckets.iter().map(|bucket| (bucket.bound, bucket.count));
+        super::classic::convert(all, Some(*count), *sum, native).is_some()
+    }
+}
+
+/// A `google.protobuf.Timestamp`, in milliseconds since 1970.
+pub(super) fn parse_time(bytes: &[u8]) -> Result<i64, Flaw> {
+    let (mut seconds, mut nanos) = (0i64, 0i64);
+    fields(bytes, |number, field| {
+        match number {
+            1 => seconds = field.number()? as i64,
+            2 => nanos = field.number()? as i64,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(seconds.saturating_mul(1000).saturating_add(nanos / 1_000_000))
 }
 
 fn normal(value: f64) -> f64 {
@@ -85,13 +139,14 @@ fn normal(value: f64) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts above 2^53 lose precision in every protocol")]
-fn parse_bucket(bytes: &[u8]) -> Result<Bucket, Flaw> {
-    let mut bucket = Bucket { bound: 0.0, count: 0.0 };
+fn parse_bucket(bytes: &[u8], message: &[u8]) -> Result<Bucket, Flaw> {
+    let mut bucket = Bucket { bound: 0.0, count: 0.0, exemplar: None };
     let mut whole = None;
     fields(bytes, |number, field| {
         match number {
             1 => whole = Some(field.number()? as f64),
             2 => bucket.bound = field.double()?,
+            3 => bucket.exemplar = Place::new(field.message()?, message),
             4 => bucket.count = field.double()?,
             _ => {}
         }

@@ -32,7 +32,8 @@ pub(super) struct Report {
 
 impl Report {
     #[expect(clippy::cast_precision_loss, reason = "counts of samples and bytes stay below 2^53")]
-    pub(super) fn write(&self, extra: bool, values: &mut Vec<f64>) {
+    /// Appends what is said, but for the series that `own` has a bit for.
+    pub(super) fn write(&self, extra: bool, own: u8, values: &mut Vec<f64>) {
         let said = [
             f64::from(u8::from(self.up)),
             self.duration,
@@ -43,7 +44,8 @@ impl Report {
             self.sample_limit as f64,
             self.body_bytes as f64,
         ];
-        values.extend_from_slice(&said[..count(extra)]);
+        let said = said[..count(extra)].iter().enumerate();
+        values.extend(said.filter(|(at, _)| own >> at & 1 == 0).map(|(_, value)| *value));
     }
 }
 

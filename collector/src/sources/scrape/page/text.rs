@@ -3,14 +3,16 @@
 //! Cost of a position that is known: one compare of its key and the reading of its value, 10 to 20 ns.
 
 use super::PageReader;
-use super::draft::{Context, Draft, Found, Payload, context_before, hear_all};
-use super::error::{Flaw, PageError};
+use super::aside::Noted;
+use super::context::{Context, context_before, hear_all};
+use super::draft::{Draft, Found, Payload};
+use super::error::{Flaw, PageError, Place};
 use super::layout::{Gives, Layout};
-use super::line::{Remark, Scanner};
+use super::line::{RawExemplar, Remark, Scanner};
 use super::number::parse_value;
 use super::reading::{Reading, Step};
 use super::times::Times;
-use crate::model::Batch;
+use crate::model::{Batch, Of};
 
 /// How far a layout was followed.
 pub(super) struct Followed {
@@ -40,11 +42,12 @@ pub(super) fn follow(
             match gives {
                 Gives::Float => batch.values.push(value),
                 Gives::Dropped | Gives::Duplicate | Gives::Limited => {}
+                Gives::Noted => times.aside.noted.push(Noted { value, time: None }),
                 _ => break,
             }
             rest = &behind[length..];
         } else {
-            let mut scanner = Scanner { bytes: behind, at: length, open };
+            let mut scanner = Scanner::new(behind, length, open);
             let Ok(time) = scanner.suffix() else { break };
             match (gives, time.filter(|_| honor)) {
                 (Gives::Float, None) => batch.values.push(value),
@@ -52,8 +55,12 @@ pub(super) fn follow(
                     let id = layout.list.floats()[batch.values.len()].0;
                     batch.push_timed(value, times.stamp(id, time));
                 }
+                (Gives::Noted, time) => times.aside.noted.push(Noted { value, time }),
                 (Gives::Dropped | Gives::Limited, _) | (Gives::Duplicate, None) => {}
                 _ => break,
+            }
+            if let Some(exemplar) = scanner.exemplar.take() {
+                take_exemplar(exemplar, given(gives, batch, times), batch, times);
             }
             rest = &behind[scanner.at..];
         }
@@ -90,7 +97,12 @@ impl PageReader {
             }
         };
         (reading.scraped, reading.kept) = draft.counts();
-        result.map(|()| Step::Layout(draft.finish()))
+        result?;
+        match draft.gather(open) {
+            Ok(true) => Ok(Step::Layout(draft.finish())),
+            Ok(false) => Ok(Step::Bare),
+            Err(flaw) => Err(flaw.at(Place::Page)),
+        }
     }
 }
 
@@ -111,7 +123,7 @@ fn draft_position(
 ) -> Result<Position, (Flaw, usize)> {
     let start = *at;
     let expected = draft.expected(&body[start..]);
-    let mut scanner = Scanner { bytes: body, at: start, open };
+    let mut scanner = Scanner::new(body, start, open);
     let (line, behind) =
         if let Some((key, line)) = expected.filter(|(key, _)| starts_value(body, start + key.len())) {
             hear_all(&key[..line], open, &mut draft.context);
@@ -135,14 +147,14 @@ fn draft_position(
     }
     let text = &body[line..scanner.at];
     let known = if behind > line { draft.take_expected() } else { draft.find(text) };
-    let found = match known {
+    let found = match known.filter(|&found| found != Found::Noted && !draft.may_convert()) {
         Some(found) => found,
         None => {
             if labels.is_empty() {
-                let mut again = Scanner { bytes: body, at: line, open };
+                let mut again = Scanner::new(body, line, open);
                 again.series(&mut labels).map_err(|flaw| (flaw, again.at))?;
             }
-            resolve(draft, &labels).map_err(|flaw| (flaw, line))?
+            draft.decide(&labels, known, open).map_err(|flaw| (flaw, line))?
         }
     };
     if found == Found::Bare {
@@ -159,14 +171,38 @@ fn draft_position(
     let time = scanner.suffix().map_err(|flaw| (flaw, value_at))?.filter(|_| honor);
     let key_line = draft.keys.len() - (value_at - line);
     let payload = Payload::Float { value, time };
-    draft.put(key_line, found, payload, &mut reading.batch, times).map_err(|flaw| (flaw, line))?;
+    let given =
+        draft.put(key_line, found, payload, &mut reading.batch, times).map_err(|flaw| (flaw, line))?;
+    if let Some(exemplar) = scanner.exemplar.take() {
+        let given = given.or_else(|| (found == Found::Noted).then(|| noted(times)));
+        take_exemplar(exemplar, given, &mut reading.batch, times);
+    }
     *at = scanner.at;
     Ok(Position::Sample)
 }
 
-/// Labels that borrow no longer than it takes to settle them.
-fn resolve(draft: &mut Draft<'_>, labels: &crate::relabel::Labels<'_>) -> Result<Found, Flaw> {
-    draft.resolve(labels.iter().map(|(name, value)| ((**name).into(), (**value).into())).collect())
+/// What the position gave that was read last.
+fn given(gives: Gives, batch: &Batch, times: &Times) -> Option<Of> {
+    match gives {
+        Gives::Float | Gives::Timed => Some(Of::Float(batch.values.len() as u32 - 1)),
+        Gives::Noted => Some(noted(times)),
+        _ => None,
+    }
+}
+
+/// Stands for the value that was noted last, until it is known which histogram that is a part of.
+fn noted(times: &Times) -> Of {
+    Of::Histogram(u32::MAX - times.aside.noted.len() as u32 + 1)
+}
+
+fn take_exemplar(exemplar: RawExemplar<'_>, of: Option<Of>, batch: &mut Batch, times: &mut Times) {
+    let Some(of) = of else { return };
+    let sample_ms = match of {
+        Of::Float(at) => batch.time(at as usize),
+        Of::Histogram(_) => batch.time_ms,
+    };
+    let labels = exemplar.labels.iter().map(|(name, value)| (&**name, &**value));
+    times.aside.exemplar(of, (exemplar.value, exemplar.time), sample_ms, labels, batch);
 }
 
 /// Whether a value may begin here: else what was taken for a key is only the start of one.

@@ -2,7 +2,8 @@
 
 use hashbrown::HashMap;
 
-use crate::model::{NO_SAMPLE, SeriesId, SeriesList};
+use super::aside::Aside;
+use crate::model::{NO_SAMPLE, NativeHistogram, SeriesId, SeriesList};
 
 /// Milliseconds by which a time may lie ahead of the scrape's.
 const MAX_AHEAD_MS: i64 = 10 * 60_000;
@@ -17,12 +18,17 @@ pub(super) struct Times {
     newest: i64,
     /// Samples of this page that were not newer, or lie too far ahead.
     pub refused: usize,
+    /// What the page says beside its samples.
+    pub aside: Aside,
+    /// Memory for one histogram.
+    pub native: NativeHistogram,
 }
 
 impl Times {
     pub(super) fn begin(&mut self, time_ms: i64) {
         self.undo.clear();
         self.refused = 0;
+        self.aside.clear();
         self.newest = time_ms.saturating_add(MAX_AHEAD_MS);
     }
 
@@ -40,6 +46,7 @@ impl Times {
 
     /// Forgets what the page said that was refused.
     pub(super) fn roll_back(&mut self) {
+        self.aside.clear();
         for (id, last) in self.undo.drain(..).rev() {
             match last {
                 Some(last) => self.last.insert(id, last),

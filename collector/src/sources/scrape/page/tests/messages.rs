@@ -217,3 +217,75 @@ fn what_makes_no_sense_is_refused() {
     twice.push(0xff);
     assert!(target.try_read(&twice, Format::Protobuf).is_err());
 }
+
+fn time(seconds: u64, nanos: u64) -> Made {
+    Made::default().number(1, seconds).number(2, nanos)
+}
+
+fn exemplar(id: &str, value: f64, at: Option<Made>) -> Made {
+    let made = Made::default().labels(&[("id", id)]).double(2, value);
+    at.iter().fold(made, |made, time| made.message(3, time))
+}
+
+#[test]
+fn messages_carry_starts_and_exemplars() {
+    let mut target = Target::new(rules());
+    let counted = Made::default()
+        .double(1, 4.0)
+        .message(2, &exemplar("c", 1.5, None))
+        .message(3, &time(1_789_990_000, 123_456_789));
+    let bucket = Made::default().number(1, 2).double(2, 1.0).message(3, &exemplar("b", 0.5, None));
+    let classic = Made::default().number(1, 3).double(2, 4.5).message(3, &bucket).message(15, &time(7, 0));
+    let with = native()
+        .message(16, &exemplar("late", 3.0, Some(time(1_790_000_000, 0))))
+        .message(16, &exemplar("early", 2.0, Some(time(1_789_999_999, 0))))
+        .message(16, &exemplar("timeless", 1.0, None));
+    let page = [
+        family("c_total", 0, &[Made::default().message(3, &counted)]),
+        family("k", 4, &[Made::default().message(7, &classic)]),
+        family("n", 4, &[Made::default().message(7, &with)]),
+    ]
+    .concat();
+    for round in 0..3 {
+        target.try_read(&page, Format::Protobuf).unwrap();
+        let batch = target.body_of_last.as_ref().unwrap();
+        let shape = batch.shape();
+        let ids: Vec<_> =
+            batch.exemplars.iter().map(|one| (one.of(), one.labels().next().unwrap().1)).collect();
+        let expected = [
+            (Of::Float(0), "c"),
+            (Of::Float(3), "b"),
+            (Of::Histogram(0), "early"),
+            (Of::Histogram(0), "late"),
+        ];
+        // What came before does not come again, but for the one that is older than the last of its series.
+        assert_eq!(ids, if round == 0 { expected.to_vec() } else { Vec::new() });
+        let starts: Vec<i64> = (0..5).map(|at| shape.float_start(at)).collect();
+        assert_eq!(starts, [1_789_990_000_123, 7000, 7000, 7000, 7000]);
+        assert_eq!(shape.histogram_start(0), 0);
+    }
+}
+
+#[test]
+fn classic_histograms_of_messages_become_native_ones() {
+    let bucket = |count, bound| Made::default().number(1, count).double(2, bound);
+    let classic =
+        Made::default().number(1, 5).double(2, 4.5).message(3, &bucket(1, 0.5)).message(3, &bucket(3, 2.0));
+    let rules = PageRules { convert_classic_histograms: true, ..rules() };
+    let mut target = Target::new(rules.clone());
+    for _ in 0..2 {
+        target.try_read(&histogram(&classic), Format::Protobuf).unwrap();
+        let got = &target.body_of_last.as_ref().unwrap().histograms()[0];
+        assert_eq!((&*got.bounds, &*got.buckets, got.count), (&[0.5, 2.0][..], &[1, 2, 2][..], 5));
+        assert_eq!(target.said(), [""; 0]);
+        target.try_read(&histogram(&native()), Format::Protobuf).unwrap();
+        assert_eq!(
+            target.body_of_last.as_ref().unwrap().histograms()[0].schema,
+            2,
+            "one that is native stays"
+        );
+    }
+    let mut both = Target::new(PageRules { always_classic_histograms: true, ..rules });
+    both.try_read(&histogram(&classic), Format::Protobuf).unwrap();
+    assert_eq!((both.said().len(), both.body_of_last.as_ref().unwrap().histograms().len()), (5, 1));
+}

@@ -1,5 +1,7 @@
 //! What pages come to, cold and hot.
 
+mod beside;
+mod duties;
 mod formats;
 mod layouts;
 mod messages;
