@@ -143,7 +143,7 @@ pub fn batch(shape: &Arc<Shape>, made: &Made, time_ms: i64, tick: usize, pool: &
         batch.push_histogram().clone_from(&pool[(n + tick) % pool.len()]);
     }
     let series = made.floats.len() + made.histograms.len();
-    for one in made.exemplars.iter().filter(|one| series > 0 && tick % one.every == 0) {
+    for one in made.exemplars.iter().filter(|one| series > 0 && tick.is_multiple_of(one.every)) {
         let at = one.at.index(series);
         let of = match at.checked_sub(made.floats.len()) {
             Some(at) => Of::Histogram(at as u32),

@@ -157,9 +157,9 @@ fn targets_that_misbehave_are_down_and_touch_nobody() {
     let rig = Rig::start(&all, "body_size_limit: 5MB");
     for (target, expected) in &bad {
         rig.wait_value(target, "up", 0.0);
-        let (health, error) = rig.health(target);
-        assert_eq!(health, "down");
-        assert!(error.contains(expected), "{error:?} does not say {expected:?}");
+        // On a busy machine a scrape may run out of time before it meets what is wrong.
+        let says = || rig.health(target).0 == "down" && rig.health(target).1.contains(expected);
+        assert!(wait_for(LONG, says), "{:?} does not say {expected:?}", rig.health(target));
         assert_eq!(rig.points(target, "a"), [], "{expected}");
     }
     rig.wait_value(&good, "a", 1.0);

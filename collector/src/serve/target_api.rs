@@ -14,6 +14,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::guard::Guard;
 use super::routes::{Server, text};
 use super::targets::{bad_data, parameter, span, success};
 use crate::config::TargetApi;
@@ -81,7 +82,7 @@ impl Server {
     pub(super) async fn scrape_targets(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let state = self.target_api.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         let Some(on) = state.on else { return text(StatusCode::NOT_FOUND, "404 page not found\n") };
-        if let Err(refusal) = self.admit_to_targets(&on, request.headers()) {
+        if let Some(refusal) = self.refuse(&on, request.headers()) {
             return refusal;
         }
         match *request.method() {
@@ -92,33 +93,33 @@ impl Server {
         }
     }
 
-    /// The files may have changed since the start, so each request is looked at.
-    fn admit_to_targets(&self, on: &On, headers: &HeaderMap) -> Result<(), Response<Full<Bytes>>> {
+    /// What is answered to a request that is not let in. The files may have changed since the start, so each is looked
+    /// at.
+    fn refuse(&self, on: &On, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
         let Some(path) = &on.bearer_token_file else {
             // The guard has let it in: that counts as long as it lets in nobody unknown.
-            let demands = self.guard().map(super::guard::Guard::demands);
-            return match demands {
-                Some(Ok((true, _) | (_, true))) => Ok(()),
-                _ => Err(bad_data(
-                    StatusCode::FORBIDDEN,
-                    "the file of --web.config.file asks nobody who they are any more",
-                )),
-            };
+            let demands = self.guard().map(Guard::demands);
+            let known = matches!(demands, Some(Ok((true, _) | (_, true))));
+            let why = "the file of --web.config.file asks nobody who they are any more";
+            return (!known).then(|| bad_data(StatusCode::FORBIDDEN, why));
         };
-        let refuse = || {
-            let mut refusal =
-                bad_data(StatusCode::UNAUTHORIZED, "the token of target_api.bearer_token_file is needed");
-            refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            refusal
+        let token = match read_token(path) {
+            Ok(token) => token,
+            Err(why) => {
+                log::error!(err = why.as_str(); "target_api.bearer_token_file is of no use");
+                return Some(bad_data(StatusCode::INTERNAL_SERVER_ERROR, "the token can't be read"));
+            }
         };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.split_once(' '));
-        let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).ok_or_else(refuse)?.1;
-        let token = read_token(path).map_err(|why| {
-            log::error!(err = why.as_str(); "target_api.bearer_token_file is of no use");
-            bad_data(StatusCode::INTERNAL_SERVER_ERROR, "the token can't be read")
-        })?;
-        if is_equal(given.trim().as_bytes(), token.as_bytes()) { Ok(()) } else { Err(refuse()) }
+        let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        if given.is_some_and(|(_, given)| is_equal(given.trim().as_bytes(), token.as_bytes())) {
+            return None;
+        }
+        let why = "the token of target_api.bearer_token_file is needed";
+        let mut refusal = bad_data(StatusCode::UNAUTHORIZED, why);
+        refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        Some(refusal)
     }
 }
 

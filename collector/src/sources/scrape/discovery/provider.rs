@@ -182,7 +182,9 @@ impl Updates {
             "kubernetes" => Some(&self.all.kubernetes_failures),
             _ => None,
         };
-        counted.inspect(|cell| cell.add(1));
+        if let Some(cell) = counted {
+            cell.add(1);
+        }
         log::warn!(mechanism = self.stats.mechanism, name = name, err = why;
             "discovery failed; the targets last found stay");
         self.groups.0.version.send_if_modified(|version| {

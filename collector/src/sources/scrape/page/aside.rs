@@ -4,6 +4,7 @@
 use hashbrown::HashMap;
 
 use super::layout::Layout;
+use super::line::RawExemplar;
 use crate::model::{Batch, Exemplars, MAX_EXEMPLAR_CHARACTERS, MAX_EXEMPLARS, Of, SeriesId};
 
 /// What a change of starts counts against a target, and how much it may gather, calm pages taking off one each.
@@ -36,21 +37,15 @@ impl Aside {
     }
 
     /// Adds an exemplar of a sample at `sample_ms` to the batch.
-    pub(super) fn exemplar<'a>(
-        &mut self,
-        of: Of,
-        (value, time): (f64, Option<i64>),
-        sample_ms: i64,
-        labels: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-        batch: &mut Batch,
-    ) {
-        let characters: usize = labels.clone().map(|(n, v)| n.chars().count() + v.chars().count()).sum();
+    pub(super) fn exemplar(&mut self, of: Of, exemplar: &RawExemplar<'_>, sample_ms: i64, batch: &mut Batch) {
+        let RawExemplar { labels, value, time } = exemplar;
+        let characters: usize = labels.iter().map(|(n, v)| n.chars().count() + v.chars().count()).sum();
         if characters > MAX_EXEMPLAR_CHARACTERS || batch.exemplars.len() >= MAX_EXEMPLARS {
             self.left_out += 1;
             return;
         }
-        batch.exemplars.push(of, value, time.unwrap_or(sample_ms), time.is_some());
-        labels.for_each(|(name, value)| batch.exemplars.push_label(name, value));
+        batch.exemplars.push(of, *value, time.unwrap_or(sample_ms), time.is_some());
+        labels.iter().for_each(|(name, value)| batch.exemplars.push_label(name, value));
     }
 }
 

@@ -340,7 +340,8 @@ impl<'o> Draft<'o> {
     /// page must be read the bare way.
     pub(super) fn gather(&mut self, open: bool) -> Result<bool, Flaw> {
         let convert = self.rules.convert_classic_histograms;
-        if !convert && !(open && memchr::memmem::find(&self.keys, b"_created").is_some()) {
+        let is_dated = open && memchr::memmem::find(&self.keys, b"_created").is_some();
+        if !convert && !is_dated {
             return Ok(true);
         }
         let (mut metrics, found) = metric::gather(&self.keys, &self.slots, open, convert);

@@ -5,6 +5,7 @@
 //! of a summary or histogram.
 
 use super::error::Flaw;
+use super::line::RawExemplar;
 use super::native::{Parsed, Place, max_schema, parse_time, reduce};
 use super::proto::{Field, Message, fields};
 use crate::config::PageRules;
@@ -335,22 +336,26 @@ impl<'b> Walker<'b> {
     }
 }
 
-/// The parts of an exemplar: value, time, labels sorted by name.
-pub(super) fn parse_exemplar<'b>(
-    bytes: &'b [u8],
-) -> Result<(f64, Option<i64>, Vec<(&'b str, &'b str)>), Flaw> {
-    let (mut labels, mut value, mut time) = (Vec::new(), 0.0, None);
+/// An exemplar as its message says it.
+pub(super) fn parse_exemplar(bytes: &[u8]) -> Result<RawExemplar<'_>, Flaw> {
+    let mut exemplar = RawExemplar { labels: Vec::new(), value: 0.0, time: None };
     fields(bytes, |number, field| {
         match number {
-            1 => labels.push(parse_label(field)?),
-            2 => value = field.double()?,
-            3 => time = Some(parse_time(field.message()?)?),
+            1 => {
+                let (name, value) = parse_label(field)?;
+                exemplar.labels.push((name.into(), value.into()));
+            }
+            2 => exemplar.value = field.double()?,
+            3 => exemplar.time = Some(parse_time(field.message()?)?),
             _ => {}
         }
         Ok(())
     })?;
-    labels.sort_unstable();
-    Ok((if f64::is_nan(value) { NORMAL_NAN } else { value }, time, labels))
+    exemplar.labels.sort_unstable();
+    if exemplar.value.is_nan() {
+        exemplar.value = NORMAL_NAN;
+    }
+    Ok(exemplar)
 }
 
 fn parse_label(field: Field<'_>) -> Result<(&str, &str), Flaw> {

@@ -56,12 +56,12 @@ fn take_aside(sample: &Sample<'_, '_>, of: Of, batch: &mut Batch, times: &mut Ti
     let sample_ms = sample.time.unwrap_or(batch.time_ms);
     let mut take = |bytes: &[u8], needs_time: bool| {
         // Not worth a page: what can't be read is left out.
-        let Ok((value, time, labels)) = parse_exemplar(bytes) else {
+        let Ok(exemplar) = parse_exemplar(bytes) else {
             times.aside.left_out += 1;
             return;
         };
-        if time.is_some() || !needs_time {
-            times.aside.exemplar(of, (value, time), sample_ms, labels.into_iter(), batch);
+        if exemplar.time.is_some() || !needs_time {
+            times.aside.exemplar(of, &exemplar, sample_ms, batch);
         }
     };
     match sample.exemplars {

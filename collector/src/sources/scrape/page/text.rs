@@ -60,7 +60,7 @@ pub(super) fn follow(
                 _ => break,
             }
             if let Some(exemplar) = scanner.exemplar.take() {
-                take_exemplar(exemplar, given(gives, batch, times), batch, times);
+                take_exemplar(&exemplar, given(gives, batch, times), batch, times);
             }
             rest = &behind[scanner.at..];
         }
@@ -175,7 +175,7 @@ fn draft_position(
         draft.put(key_line, found, payload, &mut reading.batch, times).map_err(|flaw| (flaw, line))?;
     if let Some(exemplar) = scanner.exemplar.take() {
         let given = given.or_else(|| (found == Found::Noted).then(|| noted(times)));
-        take_exemplar(exemplar, given, &mut reading.batch, times);
+        take_exemplar(&exemplar, given, &mut reading.batch, times);
     }
     *at = scanner.at;
     Ok(Position::Sample)
@@ -195,14 +195,13 @@ fn noted(times: &Times) -> Of {
     Of::Histogram(u32::MAX - times.aside.noted.len() as u32 + 1)
 }
 
-fn take_exemplar(exemplar: RawExemplar<'_>, of: Option<Of>, batch: &mut Batch, times: &mut Times) {
+fn take_exemplar(exemplar: &RawExemplar<'_>, of: Option<Of>, batch: &mut Batch, times: &mut Times) {
     let Some(of) = of else { return };
     let sample_ms = match of {
         Of::Float(at) => batch.time(at as usize),
         Of::Histogram(_) => batch.time_ms,
     };
-    let labels = exemplar.labels.iter().map(|(name, value)| (&**name, &**value));
-    times.aside.exemplar(of, (exemplar.value, exemplar.time), sample_ms, labels, batch);
+    times.aside.exemplar(of, exemplar, sample_ms, batch);
 }
 
 /// Whether a value may begin here: else what was taken for a key is only the start of one.

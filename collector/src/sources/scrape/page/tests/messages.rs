@@ -222,9 +222,9 @@ fn time(seconds: u64, nanos: u64) -> Made {
     Made::default().number(1, seconds).number(2, nanos)
 }
 
-fn exemplar(id: &str, value: f64, at: Option<Made>) -> Made {
+fn exemplar(id: &str, value: f64, at: Option<&Made>) -> Made {
     let made = Made::default().labels(&[("id", id)]).double(2, value);
-    at.iter().fold(made, |made, time| made.message(3, time))
+    at.into_iter().fold(made, |made, time| made.message(3, time))
 }
 
 #[test]
@@ -237,8 +237,8 @@ fn messages_carry_starts_and_exemplars() {
     let bucket = Made::default().number(1, 2).double(2, 1.0).message(3, &exemplar("b", 0.5, None));
     let classic = Made::default().number(1, 3).double(2, 4.5).message(3, &bucket).message(15, &time(7, 0));
     let with = native()
-        .message(16, &exemplar("late", 3.0, Some(time(1_790_000_000, 0))))
-        .message(16, &exemplar("early", 2.0, Some(time(1_789_999_999, 0))))
+        .message(16, &exemplar("late", 3.0, Some(&time(1_790_000_000, 0))))
+        .message(16, &exemplar("early", 2.0, Some(&time(1_789_999_999, 0))))
         .message(16, &exemplar("timeless", 1.0, None));
     let page = [
         family("c_total", 0, &[Made::default().message(3, &counted)]),
