@@ -74,9 +74,9 @@ http::with_http! {
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueueConfig {
-    pub capacity: Option<u64>,
-    pub max_shards: Option<u64>,
-    pub min_shards: Option<u64>,
+    pub capacity: Option<usize>,
+    pub max_shards: Option<usize>,
+    pub min_shards: Option<usize>,
     pub max_samples_per_send: Option<usize>,
     pub batch_send_deadline: Option<Span>,
     pub min_backoff: Option<Span>,

@@ -71,6 +71,11 @@ pub struct TlsSettings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Queue {
     pub max_samples_per_send: usize,
+    /// Requests under way at once, while that is enough and at the most.
+    pub min_shards: usize,
+    pub max_shards: usize,
+    /// Only shown: what waits is in the batch log.
+    pub capacity: usize,
     pub batch_send_deadline: Duration,
     pub min_backoff: Duration,
     pub max_backoff: Duration,
@@ -308,13 +313,11 @@ fn resolve_headers(raw: std::collections::BTreeMap<String, String>) -> Resolved<
 
 fn resolve_queue(raw: &raw::QueueConfig) -> Resolved<Queue> {
     let span = |value: Option<super::Span>, default: Duration| value.map_or(default, |span| span.0);
-    if raw.capacity.is_some() || raw.max_shards.is_some() || raw.min_shards.is_some() {
-        log::info!(
-            "queue_config: capacity, min_shards and max_shards have no effect here: the batch log is the queue"
-        );
-    }
     let queue = Queue {
         max_samples_per_send: raw.max_samples_per_send.unwrap_or(2000),
+        min_shards: raw.min_shards.unwrap_or(1),
+        max_shards: raw.max_shards.unwrap_or(50),
+        capacity: raw.capacity.unwrap_or(10_000),
         batch_send_deadline: span(raw.batch_send_deadline, Duration::from_secs(5)),
         min_backoff: span(raw.min_backoff, Duration::from_millis(30)),
         max_backoff: span(raw.max_backoff, Duration::from_secs(5)),
@@ -323,6 +326,12 @@ fn resolve_queue(raw: &raw::QueueConfig) -> Resolved<Queue> {
     };
     if !(1..=MAX_SAMPLES_PER_SEND).contains(&queue.max_samples_per_send) {
         return fault_at("max_samples_per_send", format!("must lie in 1..{MAX_SAMPLES_PER_SEND}"));
+    }
+    if queue.max_shards == 0 || queue.min_shards == 0 || queue.min_shards > queue.max_shards {
+        return fault_at("min_shards", "must be above 0 and not above max_shards");
+    }
+    if queue.capacity == 0 {
+        return fault_at("capacity", "must be above 0");
     }
     if queue.min_backoff.is_zero() || queue.min_backoff > queue.max_backoff {
         return fault_at("min_backoff", "must be above 0 and not above max_backoff");

@@ -117,6 +117,28 @@ impl Batch {
     }
 }
 
+impl Batch {
+    /// Makes this slab a part of `other`, of these floats and these histograms, under a shape of just those.
+    pub fn copy_part(
+        &mut self,
+        other: &Batch,
+        shape: Arc<Shape>,
+        floats: std::ops::Range<usize>,
+        histograms: std::ops::Range<usize>,
+    ) {
+        self.clear();
+        self.shape = Some(shape);
+        self.time_ms = other.time_ms;
+        self.values.extend_from_slice(&other.values[floats.clone()]);
+        self.times.extend_from_slice(other.times.get(floats).unwrap_or_default());
+        let times = other.histogram_times.get(histograms.clone()).unwrap_or_default();
+        self.histogram_times.extend_from_slice(times);
+        for histogram in &other.histograms()[histograms] {
+            self.push_histogram().clone_from(histogram);
+        }
+    }
+}
+
 /// A batch and its place in the order of all samples.
 #[derive(Clone)]
 pub struct Numbered {
