@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use collector_tests::process::{Collector, free_port, wait_for};
-use collector_tests::receiver::{Answer, Point, Receiver};
+use collector_tests::receiver::{Answer, Point, Receiver, slots};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -34,8 +34,8 @@ fn times(receiver: &Receiver) -> Vec<i64> {
 /// be late, but stays within its own interval.
 fn assert_whole(times: &[i64]) {
     assert!(!times.is_empty());
-    for pair in times.windows(2) {
-        assert_eq!(pair[1] / 200 - pair[0] / 200, 1, "in {times:?}");
+    for pair in slots(times, 200).windows(2) {
+        assert_eq!(pair[1] - pair[0], 1, "in {times:?}");
     }
 }
 

@@ -68,19 +68,54 @@ http::with_http! {
         send_native_histograms: Option<bool>,
         write_relabel_configs: Option<Vec<RuleSpec>>,
         queue_config: Option<QueueConfig>,
+        metadata_config: Option<MetadataConfig>,
+        sigv4: Option<SigV4>,
+        azuread: Option<AzureAd>,
     }
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueueConfig {
-    pub capacity: Option<usize>,
-    pub max_shards: Option<usize>,
-    pub min_shards: Option<usize>,
+    pub capacity: Option<u64>,
+    pub max_shards: Option<u64>,
+    pub min_shards: Option<u64>,
     pub max_samples_per_send: Option<usize>,
     pub batch_send_deadline: Option<Span>,
     pub min_backoff: Option<Span>,
     pub max_backoff: Option<Span>,
     pub retry_on_http_429: Option<bool>,
     pub sample_age_limit: Option<Span>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MetadataConfig {
+    pub send: Option<bool>,
+    pub send_interval: Option<Span>,
+    pub max_samples_per_send: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SigV4 {
+    pub region: Option<String>,
+    pub access_key: Option<String>,
+    pub secret_key: Option<String>,
+    pub profile: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AzureAd {
+    pub cloud: Option<String>,
+    pub oauth: Option<AzureOAuth>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AzureOAuth {
+    pub client_id: Option<String>,
+    pub client_secret: Option<String>,
+    pub tenant_id: Option<String>,
 }

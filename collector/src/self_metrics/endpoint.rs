@@ -16,6 +16,9 @@ endpoint_families! {
     SAMPLES = counter "samples_total" "Samples sent, whatever became of them." [];
     HISTOGRAMS = counter "histograms_total" "Native histograms sent, whatever became of them." [];
     EXEMPLARS = counter "exemplars_total" "Exemplars sent, whatever became of them." [];
+    METADATA = counter "metadata_total" "Families whose metadata was sent in requests of its own." [];
+    METADATA_FAILED = counter "metadata_failed_total" "Families whose metadata the endpoint refused, or could not be told in time." [];
+    METADATA_RETRIED = counter "metadata_retried_total" "Families whose metadata was sent again after a fault that may pass." [];
     FAILED = counter "samples_failed_total" "Samples that the endpoint refused for good." [];
     RETRIED = counter "samples_retried_total" "Samples sent again after a fault that may pass." [];
     HISTOGRAMS_FAILED = counter "histograms_failed_total" "Native histograms that the endpoint refused for good." [];
@@ -96,6 +99,9 @@ pub struct EndpointStats {
     pub histograms_retried: Cell,
     pub exemplars_failed: Cell,
     pub exemplars_retried: Cell,
+    pub metadata: Cell,
+    pub metadata_failed: Cell,
+    pub metadata_retried: Cell,
     pub shards: Cell,
     pub shards_desired: Cell,
     pub shards_max: Cell,
@@ -156,6 +162,9 @@ impl EndpointStats {
             (&HISTOGRAMS_RETRIED, &self.histograms_retried),
             (&EXEMPLARS_FAILED, &self.exemplars_failed),
             (&EXEMPLARS_RETRIED, &self.exemplars_retried),
+            (&METADATA, &self.metadata),
+            (&METADATA_FAILED, &self.metadata_failed),
+            (&METADATA_RETRIED, &self.metadata_retried),
             (&SHARDS, &self.shards),
             (&SHARDS_DESIRED, &self.shards_desired),
             (&SHARDS_MAX, &self.shards_max),

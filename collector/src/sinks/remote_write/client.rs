@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, Written};
 use super::backoff::parse_retry_after;
+use super::sigv4;
 use crate::client::Client as Http;
-use crate::config::{Endpoint, Secret};
+use crate::config::{Endpoint, Secret, SigV4};
 use crate::encode::Protocol;
 use crate::limits::MAX_ERROR_BODY;
 
@@ -26,6 +27,7 @@ pub(super) struct Client {
     http: Http,
     uri: Uri,
     timeout: Duration,
+    sigv4: Option<SigV4>,
 }
 
 impl Client {
@@ -37,7 +39,8 @@ impl Client {
         let own = endpoint.headers.iter().map(|(name, value)| (name.clone(), inline(value)));
         let mut settings = endpoint.http.clone();
         settings.headers.extend(own);
-        Ok(Client { http: Http::new(&settings)?, uri, timeout: endpoint.timeout })
+        let http = Http::new(&settings)?;
+        Ok(Client { http, uri, timeout: endpoint.timeout, sigv4: endpoint.sigv4.clone() })
     }
 
     /// Sends the request once, and gives the answer and how long it took.
@@ -57,7 +60,8 @@ impl Client {
         protocol: Protocol,
         retry: u32,
     ) -> Result<Response<Incoming>, String> {
-        let mut request = Request::post(self.uri.clone()).body(Full::new(body)).map_err(|e| e.to_string())?;
+        let mut request =
+            Request::post(self.uri.clone()).body(Full::new(body.clone())).map_err(|e| e.to_string())?;
         let headers = request.headers_mut();
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         let (content_type, version) = match protocol {
@@ -70,6 +74,10 @@ impl Client {
         if retry > 0 {
             headers.insert(HeaderName::from_static("retry-attempt"), HeaderValue::from(retry));
         }
+        if let Some(settings) = &self.sigv4 {
+            sigv4::sign(settings, &self.uri, &body, SystemTime::now(), request.headers_mut())?;
+        }
+        drop(body);
         self.http.send(request).await
     }
 }

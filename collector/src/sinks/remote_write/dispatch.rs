@@ -18,9 +18,11 @@ use super::backoff::{Backoff, MAX_RETRY_AFTER};
 use super::encoders::Encoders;
 use super::feed::Feed;
 use super::flight::{Flight, Flights, State};
+use super::metadata::Metadata;
 use super::pace::{Pace, SLOW_ANSWER};
 use super::sender::{Command, Sender, locked};
 use crate::config::Endpoint;
+use crate::encode::Protocol;
 use crate::model::Numbered;
 use crate::self_metrics::{DropReason, EndpointStats};
 use crate::sys::clock;
@@ -37,6 +39,7 @@ pub(super) struct Dispatcher {
     feed: Feed,
     command: watch::Receiver<Command>,
     encoders: Encoders,
+    metadata: Metadata,
     pace: Pace,
     flights: Flights,
     /// More may have come until then that goes into the same request.
@@ -63,6 +66,7 @@ struct Complaints {
 
 enum Event {
     Answered(usize, Answer, Duration),
+    AnsweredMetadata(Answer),
     New,
     Told,
     Time,
@@ -73,6 +77,7 @@ impl Dispatcher {
         let now = Instant::now();
         let (queue, stats) = (&sender.endpoint.queue, &sender.stats);
         let pace = Pace::new(queue, now);
+        let metadata = Metadata::new(sender.endpoint.metadata.clone(), queue, now);
         stats.max_samples_per_send.set(queue.max_samples_per_send as u64);
         stats.shards_min.set(pace.least() as u64);
         stats.shards_max.set(pace.most() as u64);
@@ -85,6 +90,7 @@ impl Dispatcher {
             feed,
             command,
             encoders: Encoders::default(),
+            metadata,
             pace,
             flights: Flights::default(),
             linger_until: None,
@@ -122,11 +128,15 @@ impl Dispatcher {
                 self.begin_requests(now);
             }
             self.send_due(now);
+            self.send_metadata(now);
             if told != Command::Run && self.flights.0.is_empty() {
                 break;
             }
             match self.next_event(now).await {
                 Event::Answered(at, answer, took) => self.take_answer(at, &answer, took),
+                Event::AnsweredMetadata(answer) => {
+                    self.metadata.take_answer(&answer, &self.sender.stats, Instant::now());
+                }
                 Event::New => {
                     let linger = LINGER.min(self.sender.endpoint.queue.batch_send_deadline);
                     self.linger_until = Some(Instant::now() + linger);
@@ -151,6 +161,7 @@ impl Dispatcher {
         };
         tokio::select! {
             (at, answer, took) = self.flights.answer() => Event::Answered(at, answer, took),
+            answer = self.metadata.answer() => Event::AnsweredMetadata(answer),
             _ = self.command.changed() => Event::Told,
             () = self.feed.wait(), if takes_more => Event::New,
             () = time => Event::Time,
@@ -167,7 +178,8 @@ impl Dispatcher {
         let grows = sending > 0 && self.pace.allowed() < self.pace.most();
         let growth = self.flights.0.iter().filter_map(Flight::sending_since).min().filter(|_| grows);
         let growth = growth.map(|since| self.next_growth.max(since + SLOW_ANSWER));
-        [due, full, growth, self.linger_until].into_iter().flatten().min()
+        let metadata = self.metadata.deadline().filter(|_| self.tells_metadata());
+        [due, full, growth, metadata, self.linger_until].into_iter().flatten().min()
     }
 
     /// Begins as many requests as there may be and work is for.
@@ -214,6 +226,7 @@ impl Dispatcher {
         let mut batches = self.spare.pop().unwrap_or_default();
         let lanes = self.feed.take(self.pace.lanes(), self.max_samples(), &mut batches);
         let taken = batches.iter().map(|numbered| numbered.batch.samples()).sum();
+        batches.iter().for_each(|numbered| self.metadata.observe(&numbered.batch));
         let (dialect, probe) = locked(&self.sender.accord).next(now);
         let queue = &self.sender.endpoint.queue;
         let flight = Flight {
@@ -276,6 +289,17 @@ impl Dispatcher {
     fn has_aged(&self, at: usize) -> bool {
         let oldest = oldest_sent(&self.sender.endpoint);
         self.flights.0[at].batches.iter().any(|numbered| numbered.batch.time_ms < oldest)
+    }
+
+    /// Tells what families are, where requests are in 1.0 and the endpoint is well.
+    fn send_metadata(&mut self, now: Instant) {
+        if self.told() == Command::Run && self.tells_metadata() {
+            self.metadata.send_due(&self.sender.client, &self.sender.stats, now);
+        }
+    }
+
+    fn tells_metadata(&self) -> bool {
+        locked(&self.sender.accord).current().protocol == Protocol::V1
     }
 
     fn take_answer(&mut self, at: usize, answer: &Answer, took: Duration) {

@@ -9,8 +9,10 @@ mod encoders;
 mod feed;
 mod flight;
 mod lanes;
+mod metadata;
 mod pace;
 mod sender;
+mod sigv4;
 mod split;
 
 pub use feed::Feed;
