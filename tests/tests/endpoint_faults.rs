@@ -132,16 +132,18 @@ fn too_many_requests_waits_as_long_as_it_was_told() {
 #[test]
 fn requests_carry_the_headers_of_their_protocol_and_the_users() {
     let folder = tempfile::tempdir().unwrap();
-    let (one, two) = (Receiver::start(), Receiver::start());
+    let (one, two, aws) = (Receiver::start(), Receiver::start(), Receiver::start());
     std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
     let config = format!(
         "  - {{url: '{}', name: one, headers: {{X-Scope-OrgID: me}}, basic_auth: {{username: u, password: p}}}}\n  \
-           - {{url: '{}', name: two, protobuf_message: io.prometheus.write.v2.Request, bearer_token_file: token}}\n",
+           - {{url: '{}', name: two, protobuf_message: io.prometheus.write.v2.Request, bearer_token_file: token}}\n  \
+           - {{url: '{}?a=b', name: aws, sigv4: {{region: eu-west-1, access_key: K, secret_key: s3}}}}\n",
         one.url(),
-        two.url()
+        two.url(),
+        aws.url()
     );
     let _collector = start(folder.path(), &config);
-    assert!(wait_for(LONG, || times(&one).len() >= 2 && times(&two).len() >= 2));
+    assert!(wait_for(LONG, || [&one, &two, &aws].iter().all(|receiver| times(receiver).len() >= 2)));
     let header = |receiver: &Receiver, name: &str| {
         receiver.look(|taken| taken.requests[0].get(name).cloned().unwrap_or_default())
     };
@@ -152,7 +154,14 @@ fn requests_carry_the_headers_of_their_protocol_and_the_users() {
     assert_eq!(header(&two, "content-type"), "application/x-protobuf;proto=io.prometheus.write.v2.Request");
     assert_eq!(header(&two, "x-prometheus-remote-write-version"), "2.0.0");
     assert_eq!(header(&two, "authorization"), "Bearer s3cret");
-    for receiver in [&one, &two] {
+    let (date, signature) = (header(&aws, "x-amz-date"), header(&aws, "authorization"));
+    let expected = format!(
+        "AWS4-HMAC-SHA256 Credential=K/{}/eu-west-1/aps/aws4_request, SignedHeaders=host;x-amz-date, Signature=",
+        &date[..8]
+    );
+    assert!(signature.starts_with(&expected) && signature.len() == expected.len() + 64, "{signature}");
+    assert_eq!(header(&aws, "host"), format!("127.0.0.1:{}", aws.port), "as it was signed");
+    for receiver in [&one, &two, &aws] {
         assert_eq!(header(receiver, "content-encoding"), "snappy");
         assert!(header(receiver, "user-agent").starts_with("collector/"));
         receiver.look(|taken| assert_eq!(taken.faults, Vec::<String>::new()));

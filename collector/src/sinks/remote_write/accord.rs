@@ -77,10 +77,7 @@ impl Accord {
     /// The same knowledge for an endpoint of which something else is wanted now.
     pub(super) fn want(&mut self, protocol: Protocol, native: Option<bool>) {
         (self.wanted, self.wanted_native) = (protocol, native);
-        [&mut self.protocol, &mut self.native]
-            .into_iter()
-            .flatten()
-            .for_each(|fallen| fallen.probing = false);
+        self.unused(Probe { protocol: true, native: true });
     }
 
     /// How the next request is written, and whether it asks for what was refused before.
@@ -116,9 +113,15 @@ impl Accord {
         }
         if dialect.native && histograms {
             self.native = None;
-        } else if probe.native {
-            // It held none, so it showed nothing: the next one asks.
-            self.native.iter_mut().for_each(|fallen| fallen.probing = false);
+        }
+        // One that held none showed nothing: the next one asks.
+        self.unused(probe);
+    }
+
+    /// What was to be a probe was not sent, or showed nothing.
+    pub(super) fn unused(&mut self, probe: Probe) {
+        for (asked, fallen) in [(probe.protocol, &mut self.protocol), (probe.native, &mut self.native)] {
+            fallen.iter_mut().for_each(|fallen| fallen.probing &= !asked);
         }
     }
 
@@ -174,7 +177,10 @@ mod tests {
             wait = (wait * 2).min(PROBE_MOST);
         }
         assert_eq!(wait, PROBE_MOST);
+        let (_, probe) = accord.next(now + wait);
+        accord.unused(probe);
         let (dialect, probe) = accord.next(now + wait);
+        assert!(probe.protocol, "the one before was not sent");
         accord.accepted(dialect, probe, true, false);
         assert!(accord.is_proven());
         assert_eq!(accord.next(now + wait), (V2, Probe::default()));

@@ -135,7 +135,9 @@ impl Dispatcher {
             match self.next_event(now).await {
                 Event::Answered(at, answer, took) => self.take_answer(at, &answer, took),
                 Event::AnsweredMetadata(answer) => {
-                    self.metadata.take_answer(&answer, &self.sender.stats, Instant::now());
+                    let now = Instant::now();
+                    self.heed(&answer, now);
+                    self.metadata.take_answer(&answer, &self.sender.stats, now);
                 }
                 Event::New => {
                     let linger = LINGER.min(self.sender.endpoint.queue.batch_send_deadline);
@@ -174,22 +176,26 @@ impl Dispatcher {
         let patience = self.patience_until.filter(|until| *until > now);
         let due = self.flights.0.iter().filter_map(Flight::due).min();
         let due = due.filter(|_| self.pace.may_send(sending)).map(|due| patience.map_or(due, |p| p.max(due)));
-        let full = self.waiting_since.map(|since| since + self.sender.endpoint.queue.batch_send_deadline);
-        let grows = sending > 0 && self.pace.allowed() < self.pace.most();
+        let begins = !self.is_over && self.pace.may_begin(self.flights.count());
+        let full = self.waiting_since.filter(|_| begins);
+        let full = full.map(|since| since + self.sender.endpoint.queue.batch_send_deadline);
+        let grows = !self.is_over && self.pace.allowed() < self.pace.most();
         let growth = self.flights.0.iter().filter_map(Flight::sending_since).min().filter(|_| grows);
         let growth = growth.map(|since| self.next_growth.max(since + SLOW_ANSWER));
         let metadata = self.metadata.deadline().filter(|_| self.tells_metadata());
-        [due, full, growth, metadata, self.linger_until].into_iter().flatten().min()
+        let metadata = metadata.map(|due| patience.map_or(due, |p| p.max(due)));
+        let linger = self.linger_until.filter(|_| !self.is_over);
+        [due, full, growth, metadata, linger].into_iter().flatten().min()
     }
 
     /// Begins as many requests as there may be and work is for.
     fn begin_requests(&mut self, now: Instant) {
         let is_flush = self.told() == Command::Flush;
+        self.grow(now);
         if self.linger_until.is_some_and(|until| now < until) && !is_flush {
             return;
         }
         self.linger_until = None;
-        self.grow(now);
         let (max_samples, deadline) = (self.max_samples(), self.sender.endpoint.queue.batch_send_deadline);
         while self.pace.may_begin(self.flights.count()) {
             let ready = self.feed.fill(max_samples, &self.sender.stats);
@@ -246,7 +252,7 @@ impl Dispatcher {
         self.flights.0.push(flight);
         let at = self.flights.0.len() - 1;
         if !self.encode(at) {
-            locked(&self.sender.accord).accepted(dialect, probe, false, false);
+            locked(&self.sender.accord).unused(probe);
             self.settle(at);
         }
     }
@@ -293,13 +299,13 @@ impl Dispatcher {
 
     /// Tells what families are, where requests are in 1.0 and the endpoint is well.
     fn send_metadata(&mut self, now: Instant) {
-        if self.told() == Command::Run && self.tells_metadata() {
+        if self.tells_metadata() && self.patience_until.is_none() {
             self.metadata.send_due(&self.sender.client, &self.sender.stats, now);
         }
     }
 
     fn tells_metadata(&self) -> bool {
-        locked(&self.sender.accord).current().protocol == Protocol::V1
+        self.told() == Command::Run && locked(&self.sender.accord).current().protocol == Protocol::V1
     }
 
     fn take_answer(&mut self, at: usize, answer: &Answer, took: Duration) {
@@ -403,13 +409,18 @@ impl Dispatcher {
         goes_on
     }
 
+    /// Sends nothing for as long as a fault asks for.
+    fn heed(&mut self, answer: &Answer, now: Instant) {
+        if let Some(after) = answer.after.filter(|_| answer.status >= 400) {
+            self.patience_until = Some(now + after.min(MAX_RETRY_AFTER));
+        }
+    }
+
     fn retry(&mut self, at: usize, answer: &Answer, now: Instant) {
         self.pace.failed();
         let what = "the endpoint can't be reached or is in trouble; trying again";
         complain(&self.sender, &mut self.retries, what, &answer.why);
-        if let Some(after) = answer.after {
-            self.patience_until = Some(now + after.min(MAX_RETRY_AFTER));
-        }
+        self.heed(answer, now);
         if self.flights.0[at].probe.is_one() && !self.write_anew(at) {
             return;
         }
