@@ -67,10 +67,18 @@ fn a_dead_endpoint_slows_no_other_and_gets_everything_when_it_returns() {
     assert_eq!(value(&collector, "samples_failed_total", &[("remote_name", "bad")]), 0.0);
     assert!(value(&collector, "requests_total", &[("remote_name", "dead"), ("code", "0")]) > 0.0);
     assert!(value(&collector, "samples_pending", &[("remote_name", "bad")]) > 0.0);
+    // What the alerts of Prometheus' mixin look at.
+    let of_bad = |name: &str| value(&collector, name, &[("remote_name", "bad")]);
+    let behind = of_bad("queue_highest_timestamp_seconds") - of_bad("queue_highest_sent_timestamp_seconds");
+    assert!(behind > 120.0, "nothing was ever sent: {behind}");
+    assert_eq!((of_bad("shards_max"), of_bad("shards_min"), of_bad("shards_desired")), (50.0, 1.0, 1.0));
     bad.answer(Answer::Accept);
     let first = times(&good)[0];
     assert!(wait_for(LONG, || times(&bad).len() >= 15), "{}", collector.process.log());
     assert_whole(&times(&bad));
+    let is_up_to_date =
+        || of_bad("queue_highest_timestamp_seconds") - of_bad("queue_highest_sent_timestamp_seconds") < 5.0;
+    assert!(wait_for(LONG, is_up_to_date));
     assert_eq!(times(&bad)[0], first);
     let log = collector.process.log();
     assert!(log.contains("HTTP status 503") && log.contains("busy"), "the body is in the log: {log}");

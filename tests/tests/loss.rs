@@ -263,64 +263,72 @@ impl World {
         assert!(wait_for(LONG, drained), "{}", self.log());
     }
 
-    fn judge(&self, endpoint: &Endpoint, left: &BTreeSet<Sample>) {
-        let recording = endpoint.recorder.recording();
-        let mut known: BTreeMap<String, BTreeMap<i64, (u64, bool)>> = BTreeMap::new();
-        let (mut refused, mut repeated, mut taken) = (BTreeSet::new(), 0u64, 0u64);
-        for exchange in &recording {
-            let points = exchange.wire().unwrap().series.into_iter().flat_map(|series| {
-                let key = series.key();
-                series.samples.into_iter().map(move |point| (key.clone(), point))
-            });
-            if exchange.status == 400 {
-                refused.extend(points.map(|(key, (time, _))| (key, time)));
-                continue;
-            }
-            if !exchange.is_accepted() {
-                continue;
-            }
+    /// Holds what came to an endpoint against what was in the log; gives what is wrong, or the figures.
+    fn judge(&self, recording: &[Exchange], left: &BTreeSet<Sample>) -> Result<String, String> {
+        let mut store = Store::default();
+        for exchange in recording {
             let killed = |at: &Duration| at.abs_diff(exchange.answered) < OVERTAKEN;
-            let is_unsure = exchange.is_unanswered || self.kills.iter().any(killed);
-            for (key, (time, bits)) in points {
-                let series = known.entry(key.clone()).or_default();
-                let newest = series.last_key_value().map(|(time, _)| *time);
-                let Some(&(before, was_unsure)) = series.get(&time) else {
-                    assert!(
-                        newest.is_none_or(|newest| newest < time),
-                        "{}: {key}: {time} after {newest:?}",
-                        endpoint.name
-                    );
-                    series.insert(time, (bits, is_unsure));
-                    taken += 1;
-                    continue;
-                };
-                assert_eq!(before, bits, "{}: {key} has two values at {time}", endpoint.name);
-                assert!(
-                    was_unsure,
-                    "{}: {key} at {time} came again though it was acknowledged",
-                    endpoint.name
-                );
-                series.insert(time, (bits, is_unsure));
-                repeated += 1;
-            }
+            store.take(exchange, exchange.is_unanswered || self.kills.iter().any(killed))?;
         }
-        let is_there = |(key, time): &Sample| known.get(key).is_some_and(|series| series.contains_key(time));
-        let missing: Vec<&Sample> = self
+        let is_there =
+            |(key, time): &Sample| store.known.get(key).is_some_and(|series| series.contains_key(time));
+        let mut missing = self
             .truth
             .iter()
-            .filter(|sample| !is_there(sample) && !refused.contains(*sample))
-            .filter(|sample| !self.lost.contains(*sample) && !left.contains(*sample))
-            .collect();
-        eprintln!(
-            "{}: {taken} samples taken, {repeated} of them twice, {} refused; {} seen in the log, {} lost to flipped bits, {} left",
-            endpoint.name,
-            refused.len(),
+            .filter(|sample| !is_there(sample) && !store.refused.contains(*sample))
+            .filter(|sample| !self.lost.contains(*sample) && !left.contains(*sample));
+        if let Some(sample) = missing.next() {
+            return Err(format!("{} are lost, as {sample:?}", 1 + missing.count()));
+        }
+        Ok(format!(
+            "{} samples taken, {} of them again, {} refused; {} seen in the log, {} lost to flipped bits, {} left there",
+            store.known.values().map(BTreeMap::len).sum::<usize>(),
+            store.repeated,
+            store.refused.len(),
             self.truth.len(),
             self.lost.len(),
             left.len()
-        );
-        assert!(missing.is_empty(), "{}: {} are lost, as {:?}", endpoint.name, missing.len(), missing[0]);
-        assert!(taken > 10_000, "{}: only {taken} samples", endpoint.name);
+        ))
+    }
+}
+
+/// What a receiver would have stored.
+#[derive(Default)]
+struct Store {
+    /// The bits of each sample, and whether the answer to its request may have been lost.
+    known: BTreeMap<String, BTreeMap<i64, (u64, bool)>>,
+    refused: BTreeSet<Sample>,
+    repeated: u64,
+}
+
+impl Store {
+    fn take(&mut self, exchange: &Exchange, is_unsure: bool) -> Result<(), String> {
+        let is_refused = exchange.status == 400;
+        if !is_refused && !exchange.is_accepted() {
+            return Ok(());
+        }
+        for series in exchange.wire()?.series {
+            let key = series.key();
+            if is_refused {
+                self.refused.extend(series.samples.iter().map(|point| (key.clone(), point.0)));
+                continue;
+            }
+            let known = self.known.entry(key).or_default();
+            for &(time, bits) in &series.samples {
+                let newest = known.last_key_value().map(|(time, _)| *time);
+                match known.get(&time) {
+                    None if newest.is_some_and(|newest| newest > time) => {
+                        return Err(format!("{}: {time} after {newest:?}", series.key()));
+                    }
+                    Some(&(before, was_unsure)) if before != bits || !was_unsure => {
+                        return Err(format!("{} at {time}: again, though it was acknowledged", series.key()));
+                    }
+                    found => self.repeated += u64::from(found.is_some()),
+                }
+                known.insert(time, (bits, is_unsure));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -379,7 +387,37 @@ fn nothing_that_reached_the_log_is_lost() {
     let left = in_the_log(&world.storage, &world.endpoints);
     eprintln!("{:?}", world.counts);
     for endpoint in &world.endpoints {
-        world.judge(endpoint, &left);
+        let recording = endpoint.recorder.recording();
+        match world.judge(&recording, &left) {
+            Ok(figures) => eprintln!("{}: {figures}", endpoint.name),
+            Err(why) => panic!("{}: {why}", endpoint.name),
+        }
+        assert_broken_ones_are_noticed(&world, recording, &left);
     }
     assert!(Command::new("umount").arg("--lazy").arg(&world.storage).status().unwrap().success());
+}
+
+/// A receiver that lacks a request, or got one twice, or in another order, does not pass.
+fn assert_broken_ones_are_noticed(world: &World, recording: Vec<Exchange>, left: &BTreeSet<Sample>) {
+    let sure = |exchange: &Exchange| {
+        let killed = |at: &Duration| at.abs_diff(exchange.answered) < 2 * OVERTAKEN;
+        exchange.is_accepted() && !exchange.is_unanswered && !world.kills.iter().any(killed)
+    };
+    let in_truth = |exchange: &Exchange| {
+        let series = exchange.wire().unwrap().series;
+        series.iter().any(|s| s.samples.iter().any(|point| world.truth.contains(&(s.key(), point.0))))
+    };
+    let at = recording.iter().position(|exchange| sure(exchange) && in_truth(exchange)).expect("a request");
+    let mut lacking = recording.clone();
+    let lost = lacking.remove(at).body;
+    lacking.retain(|exchange| exchange.body != lost);
+    // Every sample of it may have come again in another request: then all that came before is taken away too.
+    let is_noticed = world.judge(&lacking, left).is_err() || world.judge(&lacking[at..], left).is_err();
+    assert!(is_noticed, "a request is missing");
+    let mut twice = recording.clone();
+    twice.push(recording[at].clone());
+    assert!(world.judge(&twice, left).is_err(), "a request came twice");
+    let mut turned = recording;
+    turned.reverse();
+    assert!(world.judge(&turned, left).is_err(), "requests came in another order");
 }
