@@ -10,7 +10,8 @@ pub const TAIL_SAMPLES: usize = 256 * 1024;
 /// Batches kept in memory, whatever their size.
 pub const TAIL_BATCHES: usize = 16 * 1024;
 
-/// Samples of one endpoint in memory that wait behind requests under way: more are fetched when these are sent.
+/// Samples of one endpoint in memory that wait behind requests under way, or one request of them where that is more:
+/// more are fetched when these are sent.
 pub const LANE_SAMPLES: usize = 128 * 1024;
 
 /// The same in batches, whatever their size.

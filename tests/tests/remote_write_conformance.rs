@@ -16,7 +16,7 @@ use collector_tests::recording::{Exchange, Recorder, Recording, Reply, Version};
 
 use self::duties::{DUTIES, Run};
 
-const LONG: Duration = Duration::from_secs(40);
+const LONG: Duration = Duration::from_secs(60);
 const INTERVAL_MS: u64 = 400;
 
 /// A target that gives a page by the number of the scrape, or none.
@@ -64,6 +64,7 @@ fn script(run: Run) -> impl Fn(usize, &Exchange) -> Reply + Send + Sync + 'stati
         }
         Run::Throttles if at == 1 => Reply::status(429).header("Retry-After", "2"),
         Run::Slow => Reply::accepted(request).after(Duration::from_millis(400)),
+        Run::LearnsTwo if at == 0 => Reply::status(415),
         Run::OldBy415 if request.is_two() => Reply::status(415),
         Run::OldBy400 if request.is_two() => Reply::status(400).body("proto: wrong wireType"),
         Run::OldBySilence => Reply::status(204),
@@ -121,8 +122,9 @@ fn record(run: Run, version: Version) -> Recording {
             let metadata = run != Run::Plain
                 || version == Version::Two
                 || checks::metadata_is_sent(all, version).is_ok();
+            let learnt = run != Run::LearnsTwo || checks::is_asked_for_two_again(all, version).is_ok();
             let parallel = run != Run::Slow || checks::requests_go_in_parallel(all, version).is_ok();
-            counts.is_some_and(|(_, points)| points.len() >= 8) && marked && metadata && parallel
+            counts.is_some_and(|(_, points)| points.len() >= 8) && marked && metadata && parallel && learnt
         })
     };
     assert!(wait_for(LONG, enough), "{run:?} {version:?}: {}", collector.process.log());
@@ -169,6 +171,7 @@ runs! {
     one_without_2_0_says_415: OldBy415 Two;
     one_without_2_0_says_400: OldBy400 Two;
     one_without_2_0_says_nothing: OldBySilence Two;
+    one_that_learns_2_0_is_asked_again: LearnsTwo Two;
     nonsense_is_survived: Nonsense One Two;
 }
 

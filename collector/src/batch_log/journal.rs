@@ -83,7 +83,14 @@ impl Journal {
     pub fn backlog(&self, name: &str) -> Result<Backlog, LogError> {
         let position = self.log.position(name)?;
         let reader = self.log.reader(position.next());
-        Ok(Backlog { reader, position, failures: 0, complained: false, slabs: Slabs::default() })
+        Ok(Backlog {
+            reader,
+            position,
+            failures: 0,
+            gave_up: false,
+            complained: false,
+            slabs: Slabs::default(),
+        })
     }
 
     /// Only these endpoints hold back what they have not acknowledged.
@@ -99,6 +106,8 @@ pub struct Backlog {
     reader: Reader,
     position: Position,
     failures: u32,
+    /// Whether what was asked for last could not be read, again and again.
+    gave_up: bool,
     complained: bool,
     slabs: Slabs,
 }
@@ -111,7 +120,9 @@ impl Backlog {
 
     /// Why numbers are missing from what was fetched since this was asked last.
     pub fn take_missing(&mut self) -> Missing {
-        self.reader.take_missing()
+        let missing = self.reader.take_missing();
+        let damaged = if std::mem::take(&mut self.gave_up) { u64::MAX } else { missing.damaged };
+        Missing { damaged, ..missing }
     }
 
     /// Appends batches from number `from` on, but none from `until` on, within `max_samples` or at least one.
@@ -133,7 +144,8 @@ impl Backlog {
                 Err(error) => {
                     self.failures += 1;
                     log::warn!(err:% = error, attempt = self.failures; "the batch log can't be read");
-                    return self.failures < MAX_READ_FAILURES;
+                    self.gave_up = self.failures >= MAX_READ_FAILURES;
+                    return !self.gave_up;
                 }
             }
         }

@@ -312,6 +312,16 @@ pub fn remembers_the_fallback(recording: &Recording, _: Version) -> Verdict {
     ensure(again == 0, || format!("{again} more in 2.0"))
 }
 
+pub fn is_asked_for_two_again(recording: &Recording, _: Version) -> Verdict {
+    let refused = recording.iter().find(|exchange| exchange.status == 415).ok_or("2.0 was not refused")?;
+    let again = recording.iter().position(|exchange| exchange.is_two() && exchange.is_accepted());
+    let again = again.ok_or("2.0 was not tried again")?;
+    let wait = recording[again].came.saturating_sub(refused.answered);
+    ensure(wait >= Duration::from_secs(29), || format!("after {wait:?}"))?;
+    let later = recording[again..].iter().filter(|exchange| !exchange.is_two()).count();
+    ensure(recording.len() > again + 1 && later == 0, || format!("{later} in 1.0 afterwards"))
+}
+
 pub fn requests_go_in_parallel(recording: &Recording, _: Version) -> Verdict {
     let most = recording.iter().map(|one| {
         recording.iter().filter(|other| other.came <= one.came && one.came < other.answered).count()

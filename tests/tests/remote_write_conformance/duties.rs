@@ -23,6 +23,8 @@ pub enum Run {
     OldBy415,
     OldBy400,
     OldBySilence,
+    /// Does not know 2.0 at first.
+    LearnsTwo,
     /// Answers nonsense of many kinds, then takes everything.
     Nonsense,
 }
@@ -194,6 +196,13 @@ pub static DUTIES: &[Duty] = &[
     duty!(OldBySilence TWO remembers_the_fallback [|r| { let again = r[0].clone(); r.push(again); }]),
     duty!(OldBySilence TWO times_rise [|r| r.reverse()]),
     duty!(OldBySilence TWO nothing_is_lost [|r| { r.truncate(2); }]),
+    duty!(LearnsTwo TWO is_asked_for_two_again [
+        |r| r.retain(|e| !e.is_two() || !e.is_accepted()),
+        |r| { let late = r.iter().rposition(|e| e.is_two()).unwrap(); let one = r[late].clone(); r.insert(1, one); },
+        |r| { let one = r[1].clone(); r.push(one); },
+    ]),
+    duty!(LearnsTwo TWO times_rise [|r| r.reverse()]),
+    duty!(LearnsTwo TWO nothing_is_lost [|r| r.truncate(2)]),
     duty!(Nonsense BOTH nothing_is_lost [|r| { r.truncate(6); }]),
     duty!(Nonsense BOTH times_rise [|r| r.reverse()]),
 ];

@@ -57,7 +57,7 @@ pub(super) const KEYS: &[Key] = &[
         "remote_write[].queue_config.batch_send_deadline",
         "duration",
         "5s",
-        "Wait for more samples at the most. Ours never waits longer than 100ms.",
+        "How long less than a full request waits behind those under way. With none under way it waits 100ms for more.",
     ),
     key(
         "remote_write[].queue_config.min_backoff",

@@ -52,7 +52,7 @@ impl Feed {
     pub fn fill(&mut self, max_samples: usize, stats: &EndpointStats) -> usize {
         self.newest.borrow_and_update();
         while self.lanes.ready() < max_samples
-            && self.lanes.samples() < LANE_SAMPLES
+            && self.lanes.samples() < LANE_SAMPLES.max(max_samples)
             && self.lanes.batches() < LANE_BATCHES
         {
             let before = self.fetched;
