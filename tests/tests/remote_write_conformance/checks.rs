@@ -133,7 +133,7 @@ pub fn symbols_are_unique_and_begin_empty(recording: &Recording, _: Version) -> 
 pub fn references_are_even(recording: &Recording, _: Version) -> Verdict {
     each_wire(recording, |wire| {
         let odd = wire.series.iter().find(|series| series.references % 2 == 1);
-        ensure(odd.is_none(), || odd.map(|series| series.key()).unwrap_or_default())
+        ensure(odd.is_none(), || odd.map(Series::key).unwrap_or_default())
     })
 }
 
@@ -224,7 +224,7 @@ pub fn labels_of_the_target_win(recording: &Recording, _: Version) -> Verdict {
 pub fn external_labels_are_there(recording: &Recording, _: Version) -> Verdict {
     each_wire(recording, |wire| {
         let lacks = wire.series.iter().find(|series| series.label("cluster") != "test");
-        ensure(lacks.is_none(), || lacks.map(|series| series.key()).unwrap_or_default())
+        ensure(lacks.is_none(), || lacks.map(Series::key).unwrap_or_default())
     })
 }
 

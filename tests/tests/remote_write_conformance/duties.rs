@@ -198,7 +198,7 @@ pub static DUTIES: &[Duty] = &[
     duty!(OldBySilence TWO nothing_is_lost [|r| { r.truncate(2); }]),
     duty!(LearnsTwo TWO is_asked_for_two_again [
         |r| r.retain(|e| !e.is_two() || !e.is_accepted()),
-        |r| { let late = r.iter().rposition(|e| e.is_two()).unwrap(); let one = r[late].clone(); r.insert(1, one); },
+        |r| { let late = r.iter().rposition(Exchange::is_two).unwrap(); let one = r[late].clone(); r.insert(1, one); },
         |r| { let one = r[1].clone(); r.push(one); },
     ]),
     duty!(LearnsTwo TWO times_rise [|r| r.reverse()]),

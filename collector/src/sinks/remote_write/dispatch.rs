@@ -119,9 +119,8 @@ impl Dispatcher {
             if told != Command::Run {
                 // What waits for another attempt, or for its first, is left to the next start.
                 let before = self.flights.0.len();
-                self.flights
-                    .0
-                    .retain(|flight| flight.is_sending() || told == Command::Flush && flight.failures == 0);
+                let is_fresh = |flight: &Flight| told == Command::Flush && flight.failures == 0;
+                self.flights.0.retain(|flight| flight.is_sending() || is_fresh(flight));
                 self.is_over |= told == Command::Quit || self.flights.0.len() < before;
             }
             if !self.is_over {
@@ -232,8 +231,10 @@ impl Dispatcher {
         let mut batches = self.spare.pop().unwrap_or_default();
         let lanes = self.feed.take(self.pace.lanes(), self.max_samples(), &mut batches);
         let taken = batches.iter().map(|numbered| numbered.batch.samples()).sum();
-        batches.iter().for_each(|numbered| self.metadata.observe(&numbered.batch));
         let (dialect, probe) = locked(&self.sender.accord).next(now);
+        if dialect.protocol == Protocol::V1 {
+            batches.iter().for_each(|numbered| self.metadata.observe(&numbered.batch));
+        }
         let queue = &self.sender.endpoint.queue;
         let flight = Flight {
             lanes,
@@ -312,10 +313,7 @@ impl Dispatcher {
         let now = Instant::now();
         self.flights.0[at].state = State::Due(now);
         self.count_attempt(at, answer, took);
-        let (dialect, probe, sent) = {
-            let flight = &self.flights.0[at];
-            (flight.dialect, flight.probe, flight.sent)
-        };
+        let Flight { dialect, probe, sent, .. } = self.flights.0[at];
         let verdict = {
             let mut accord = locked(&self.sender.accord);
             let retry_429 = self.sender.endpoint.queue.retry_on_http_429;
