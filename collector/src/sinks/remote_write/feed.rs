@@ -161,3 +161,7 @@ fn count_missing(backlog: &mut Option<Backlog>, missing: u64, stats: &EndpointSt
     stats.dropped(DropReason::LogFull).add(dropped);
     stats.dropped(DropReason::MemoryFull).add(missing - damaged - dropped);
 }
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;
