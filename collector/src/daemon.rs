@@ -252,6 +252,7 @@ impl<'a> Daemon<'a> {
         let schedule = (!self.config.endpoints.is_empty()).then(|| PushSchedule {
             interval: self.config.host.scrape_interval,
             labels: self.config.host.labels.clone(),
+            external_labels: self.config.external_labels.clone(),
         });
         self.clock.push(schedule);
     }

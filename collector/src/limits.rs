@@ -10,6 +10,13 @@ pub const TAIL_SAMPLES: usize = 256 * 1024;
 /// Batches kept in memory, whatever their size.
 pub const TAIL_BATCHES: usize = 16 * 1024;
 
+/// Samples of one endpoint in memory that wait behind requests under way, or one request of them where that is more:
+/// more are fetched when these are sent.
+pub const LANE_SAMPLES: usize = 128 * 1024;
+
+/// The same in batches, whatever their size.
+pub const LANE_BATCHES: usize = 4096;
+
 /// Threads that scrape, unless `--scrape.threads` says otherwise: no more than there are cores.
 pub const SCRAPE_THREADS: usize = 4;
 

@@ -50,6 +50,17 @@ enum Command {
 pub struct PushSchedule {
     pub interval: Duration,
     pub labels: Vec<(String, String)>,
+    /// Of all that is pushed: with `labels` they say where in the interval this host has its place.
+    pub external_labels: Vec<(String, String)>,
+}
+
+impl PushSchedule {
+    /// A number that follows from the labels (FNV-1a).
+    fn place(&self) -> u64 {
+        let texts = self.labels.iter().chain(&self.external_labels).flat_map(|(name, value)| [name, value]);
+        let bytes = texts.flat_map(|text| text.bytes().chain([0xff]));
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    }
 }
 
 /// Which collectors a scrape asks for, by name.
@@ -270,6 +281,10 @@ impl Ticker {
     fn push_if_due(&mut self) {
         let Some(mut push) = self.push.take() else { return };
         let now = clock::now_ms();
+        if push.next_ms - now > push.interval_ms() {
+            // The clock was set back: it would be a long time until then.
+            push.plan_next(now);
+        }
         if now >= push.next_ms {
             let late = now - push.next_ms;
             let time_ms = if late <= SCHEDULE_TOLERANCE_MS { push.next_ms } else { now };
@@ -331,9 +346,39 @@ impl Push {
         i64::try_from(self.schedule.interval.as_millis()).unwrap_or(i64::MAX / 4).max(1)
     }
 
-    /// The first time after `now` that is a whole number of intervals since 1970.
+    /// The first time after `now` that is this host's in an interval: the same one after a restart, another one for
+    /// another host, so that a fleet does not push all at once.
     fn plan_next(&mut self, now: i64) {
         let interval = self.interval_ms();
-        self.next_ms = (now / interval + 1) * interval;
+        let offset = i64::try_from(self.schedule.place() % interval.unsigned_abs()).unwrap_or(0);
+        self.next_ms = ((now - offset).div_euclid(interval) + 1) * interval + offset;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_push_at_places_of_their_own_and_keep_them() {
+        let interval = Duration::from_secs(15);
+        let next = |host: usize, now| {
+            let labels = vec![("instance".to_owned(), format!("host-{host}"))];
+            let schedule = PushSchedule { interval, labels, external_labels: Vec::new() };
+            let source = Arc::new(Source { name: "target".into(), labels: Vec::new() });
+            let target = Recorder::new(source, Arc::new(SeriesTable::default()));
+            let mut push = Push { schedule, target, claims: Claims::default(), next_ms: 0 };
+            push.plan_next(now);
+            push.next_ms
+        };
+        let mut seconds = [0; 15];
+        for host in 0..1500 {
+            let first = next(host, 1_790_000_000_000);
+            assert!((1..=15_000).contains(&(first - 1_790_000_000_000)));
+            assert_eq!(next(host, first), first + 15_000);
+            assert_eq!(next(host, first - 1), first);
+            seconds[usize::try_from(first.rem_euclid(15_000) / 1000).unwrap()] += 1;
+        }
+        assert!(seconds.iter().all(|&hosts| (60..150).contains(&hosts)), "{seconds:?}");
     }
 }

@@ -14,6 +14,7 @@ pub mod process;
 pub mod proto;
 pub mod random;
 pub mod receiver;
+pub mod recording;
 pub mod scraped;
 pub mod skip;
 pub mod target;

@@ -30,6 +30,19 @@ pub enum Answer {
 /// One sample that was taken: time in milliseconds, and the bits of its value.
 pub type Point = (i64, u64);
 
+/// The numbers of the intervals in which these times lie. An interval begins where a host's ticks do: behind the
+/// longest part of it in which there are none, for a tick on a busy machine may be late.
+///
+/// # Panics
+/// Without a time.
+pub fn slots(times: &[i64], interval_ms: i64) -> Vec<i64> {
+    let mut places: Vec<i64> = times.iter().map(|time| time.rem_euclid(interval_ms)).collect();
+    places.sort_unstable();
+    let before = |at: usize| if at == 0 { places[places.len() - 1] - interval_ms } else { places[at - 1] };
+    let first = (0..places.len()).max_by_key(|&at| places[at] - before(at)).expect("there are times");
+    times.iter().map(|time| (time - places[first]).div_euclid(interval_ms)).collect()
+}
+
 /// What came.
 #[derive(Default, Debug)]
 pub struct Taken {
@@ -47,6 +60,14 @@ pub struct Taken {
     pub requests: Vec<BTreeMap<String, String>>,
     /// Requests that could not be decoded.
     pub faults: Vec<String>,
+}
+
+impl Taken {
+    /// Samples and native histograms.
+    fn counts(&self) -> (usize, usize) {
+        let points = |all: &BTreeMap<String, Vec<Point>>| all.values().map(Vec::len).sum();
+        (points(&self.series), points(&self.histograms))
+    }
 }
 
 /// A receiver that listens.
@@ -112,18 +133,26 @@ fn serve(stream: &TcpStream, answer: &Mutex<Answer>, taken: &Mutex<Taken>) -> Op
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let how = answer.lock().ok()?.clone();
+    // Takes the samples, and gives the headers that say how many there were.
     let keep = |headers: BTreeMap<String, String>| {
         let mut taken = taken.lock().expect("no thread panicked");
+        let (mut samples, mut histograms) = taken.counts();
         if let Err(fault) = take(&headers, &body, &mut taken) {
             taken.faults.push(fault);
         }
         taken.requests.push(headers);
+        let (all_samples, all_histograms) = taken.counts();
+        (samples, histograms) = (all_samples - samples, all_histograms - histograms);
+        format!(
+            "X-Prometheus-Remote-Write-Samples-Written: {samples}\r\n\
+             X-Prometheus-Remote-Write-Histograms-Written: {histograms}\r\n\
+             X-Prometheus-Remote-Write-Exemplars-Written: 0\r\n"
+        )
     };
     let mut out = stream;
-    let written = "X-Prometheus-Remote-Write-Samples-Written: 1\r\n";
     let reply = match how {
         Answer::Accept => {
-            keep(headers);
+            let written = keep(headers);
             format!("HTTP/1.1 204 No Content\r\n{written}\r\n")
         }
         Answer::AcceptSilently => {
@@ -132,7 +161,7 @@ fn serve(stream: &TcpStream, answer: &Mutex<Answer>, taken: &Mutex<Taken>) -> Op
         }
         Answer::Slow(wait) => {
             std::thread::sleep(wait);
-            keep(headers);
+            let written = keep(headers);
             format!("HTTP/1.1 204 No Content\r\n{written}\r\n")
         }
         Answer::TakeAndHangUp => {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use collector_tests::process::{Collector, free_port, wait_for};
-use collector_tests::receiver::{Answer, Point, Receiver};
+use collector_tests::receiver::{Answer, Point, Receiver, slots};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -34,8 +34,8 @@ fn times(receiver: &Receiver) -> Vec<i64> {
 /// be late, but stays within its own interval.
 fn assert_whole(times: &[i64]) {
     assert!(!times.is_empty());
-    for pair in times.windows(2) {
-        assert_eq!(pair[1] / 200 - pair[0] / 200, 1, "in {times:?}");
+    for pair in slots(times, 200).windows(2) {
+        assert_eq!(pair[1] - pair[0], 1, "in {times:?}");
     }
 }
 
@@ -67,10 +67,18 @@ fn a_dead_endpoint_slows_no_other_and_gets_everything_when_it_returns() {
     assert_eq!(value(&collector, "samples_failed_total", &[("remote_name", "bad")]), 0.0);
     assert!(value(&collector, "requests_total", &[("remote_name", "dead"), ("code", "0")]) > 0.0);
     assert!(value(&collector, "samples_pending", &[("remote_name", "bad")]) > 0.0);
+    // What the alerts of Prometheus' mixin look at.
+    let of_bad = |name: &str| value(&collector, name, &[("remote_name", "bad")]);
+    let behind = of_bad("queue_highest_timestamp_seconds") - of_bad("queue_highest_sent_timestamp_seconds");
+    assert!(behind > 120.0, "nothing was ever sent: {behind}");
+    assert_eq!((of_bad("shards_max"), of_bad("shards_min"), of_bad("shards_desired")), (50.0, 1.0, 1.0));
     bad.answer(Answer::Accept);
     let first = times(&good)[0];
     assert!(wait_for(LONG, || times(&bad).len() >= 15), "{}", collector.process.log());
     assert_whole(&times(&bad));
+    let is_up_to_date =
+        || of_bad("queue_highest_timestamp_seconds") - of_bad("queue_highest_sent_timestamp_seconds") < 5.0;
+    assert!(wait_for(LONG, is_up_to_date));
     assert_eq!(times(&bad)[0], first);
     let log = collector.process.log();
     assert!(log.contains("HTTP status 503") && log.contains("busy"), "the body is in the log: {log}");
@@ -132,16 +140,18 @@ fn too_many_requests_waits_as_long_as_it_was_told() {
 #[test]
 fn requests_carry_the_headers_of_their_protocol_and_the_users() {
     let folder = tempfile::tempdir().unwrap();
-    let (one, two) = (Receiver::start(), Receiver::start());
+    let (one, two, aws) = (Receiver::start(), Receiver::start(), Receiver::start());
     std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
     let config = format!(
         "  - {{url: '{}', name: one, headers: {{X-Scope-OrgID: me}}, basic_auth: {{username: u, password: p}}}}\n  \
-           - {{url: '{}', name: two, protobuf_message: io.prometheus.write.v2.Request, bearer_token_file: token}}\n",
+           - {{url: '{}', name: two, protobuf_message: io.prometheus.write.v2.Request, bearer_token_file: token}}\n  \
+           - {{url: '{}?a=b', name: aws, sigv4: {{region: eu-west-1, access_key: K, secret_key: s3}}}}\n",
         one.url(),
-        two.url()
+        two.url(),
+        aws.url()
     );
     let _collector = start(folder.path(), &config);
-    assert!(wait_for(LONG, || times(&one).len() >= 2 && times(&two).len() >= 2));
+    assert!(wait_for(LONG, || [&one, &two, &aws].iter().all(|receiver| times(receiver).len() >= 2)));
     let header = |receiver: &Receiver, name: &str| {
         receiver.look(|taken| taken.requests[0].get(name).cloned().unwrap_or_default())
     };
@@ -152,7 +162,14 @@ fn requests_carry_the_headers_of_their_protocol_and_the_users() {
     assert_eq!(header(&two, "content-type"), "application/x-protobuf;proto=io.prometheus.write.v2.Request");
     assert_eq!(header(&two, "x-prometheus-remote-write-version"), "2.0.0");
     assert_eq!(header(&two, "authorization"), "Bearer s3cret");
-    for receiver in [&one, &two] {
+    let (date, signature) = (header(&aws, "x-amz-date"), header(&aws, "authorization"));
+    let expected = format!(
+        "AWS4-HMAC-SHA256 Credential=K/{}/eu-west-1/aps/aws4_request, SignedHeaders=host;x-amz-date, Signature=",
+        &date[..8]
+    );
+    assert!(signature.starts_with(&expected) && signature.len() == expected.len() + 64, "{signature}");
+    assert_eq!(header(&aws, "host"), format!("127.0.0.1:{}", aws.port), "as it was signed");
+    for receiver in [&one, &two, &aws] {
         assert_eq!(header(receiver, "content-encoding"), "snappy");
         assert!(header(receiver, "user-agent").starts_with("collector/"));
         receiver.look(|taken| assert_eq!(taken.faults, Vec::<String>::new()));

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use collector::aggregate::{Aggregator, Tail};
-use collector::batch_log::{BatchLog, Journal, Limits};
+use collector::batch_log::{BatchLog, Journal, LANES, Limits};
 use collector::encode::{Encoder, Options, Protocol};
 use collector::model::{Batch, Numbered, SeriesTable};
 use collector::ring::{self, ring};
@@ -129,7 +129,6 @@ impl Whole {
         let journal = Journal::open(folder, 1 << 30, Duration::from_secs(86_400), &table).unwrap();
         let tail = Arc::new(Tail::new(journal.next()));
         let backlog = journal.backlog("r").unwrap();
-        let position = backlog.position();
         let flags = FlagValues::default();
         let host = HostReader::new(&Paths::default(), &flags, |_, default| default, &[], &table).unwrap();
         let encoders = [Protocol::V1, Protocol::V2].map(|protocol| {
@@ -152,7 +151,7 @@ impl Whole {
                 Arc::new(Mutex::new(Some(journal))),
                 counters,
             ),
-            feed: Feed::new(tail, Some(backlog), position),
+            feed: Feed::new(tail, Some(backlog)),
             stats,
             encoders: encoders.into(),
             batches: Vec::new(),
@@ -170,13 +169,15 @@ impl Whole {
         ring.send(self.own.read(ring.slab(), self.time_ms));
         self.aggregator.drain();
         self.batches.clear();
-        self.feed.fetch(100_000, &mut self.batches, &self.stats);
+        self.feed.fill(100_000, &self.stats);
+        let lanes = self.feed.take(LANES, 100_000, &mut self.batches);
+        let taken = self.batches.iter().map(|numbered| numbered.batch.samples()).sum();
         let mut samples = 0;
         for encoder in &mut self.encoders {
             self.body.clear();
             samples += encoder.encode(&self.batches, &mut self.body).samples;
         }
-        self.feed.acknowledge(&self.stats);
+        self.feed.settle(lanes, taken, &self.stats);
         samples
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use collector_tests::certificates::Certificates;
 use collector_tests::process::{Collector, Process, free_port, wait_for};
-use collector_tests::receiver::{Point, Receiver};
+use collector_tests::receiver::{Point, Receiver, slots};
 use collector_tests::skip::program_or_skip;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -106,8 +106,8 @@ fn times(receiver: &Receiver) -> Vec<i64> {
 fn assert_arrives(collector: &Collector, receiver: &Receiver) {
     assert!(wait_for(LONG, || times(receiver).len() >= 5), "{}", collector.process.log());
     let times = times(receiver);
-    for pair in times.windows(2) {
-        assert_eq!(pair[1] / 200 - pair[0] / 200, 1, "in {times:?}");
+    for pair in slots(&times, 200).windows(2) {
+        assert_eq!(pair[1] - pair[0], 1, "in {times:?}");
     }
     receiver.look(|taken| assert_eq!(taken.faults, Vec::<String>::new()));
 }

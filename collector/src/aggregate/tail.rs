@@ -11,15 +11,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use crate::limits::{TAIL_BATCHES, TAIL_SAMPLES};
-use crate::model::{Batch, Numbered};
+use crate::model::{Batch, Numbered, Slabs};
 
 struct Inner {
     entries: VecDeque<Numbered>,
     /// The number that the next batch will have.
     next: u64,
     samples: usize,
-    /// Slabs whose batch has left the window, to be used again once no endpoint holds them.
-    spare: Vec<Arc<Batch>>,
+    /// Those of batches that have left the window, to be used again once no endpoint holds them.
+    spare: Slabs,
 }
 
 /// The window, shared by the aggregator and the endpoints.
@@ -42,7 +42,7 @@ pub enum Fetched {
 impl Tail {
     /// A window whose first batch will have the number `next`.
     pub fn new(next: u64) -> Self {
-        let inner = Inner { entries: VecDeque::new(), next, samples: 0, spare: Vec::new() };
+        let inner = Inner { entries: VecDeque::new(), next, samples: 0, spare: Slabs::default() };
         Tail { inner: Mutex::new(inner), newest: watch::Sender::new(next) }
     }
 
@@ -55,7 +55,7 @@ impl Tail {
     pub fn push(&self, batch: &Batch) -> u64 {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let mut slab = inner.free_slab();
+        let mut slab = inner.spare.take();
         let copy = Arc::get_mut(&mut slab).expect("a free slab has one owner");
         copy.copy_from(batch);
         let sequence = inner.next;
@@ -78,8 +78,8 @@ impl Tail {
         }
     }
 
-    /// Appends to `out` the batches from number `from` on: at least one, then as many as stay within
-    /// `max_samples`.
+    /// Appends to `out` the batches from number `from` on, the first of them whole where `from` is within it: at
+    /// least one, then as many as stay within `max_samples`.
     pub fn fetch(&self, from: u64, max_samples: usize, out: &mut Vec<Numbered>) -> Fetched {
         let guard = self.lock();
         if from >= guard.next {
@@ -90,7 +90,7 @@ impl Tail {
             return Fetched::BeginsAt(first);
         }
         let mut samples = 0;
-        let start = guard.entries.partition_point(|entry| entry.sequence < from);
+        let start = guard.entries.partition_point(|entry| entry.end() <= from);
         for (n, entry) in guard.entries.range(start..).enumerate() {
             samples += entry.batch.samples();
             if samples > max_samples && n > 0 {
@@ -124,14 +124,7 @@ impl Inner {
     fn evict(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.samples -= entry.batch.samples();
-            self.spare.push(entry.batch);
-        }
-    }
-
-    fn free_slab(&mut self) -> Arc<Batch> {
-        match self.spare.iter().position(|slab| Arc::strong_count(slab) == 1) {
-            Some(at) => self.spare.swap_remove(at),
-            None => Arc::default(),
+            self.spare.remember(entry.batch, TAIL_BATCHES);
         }
     }
 }

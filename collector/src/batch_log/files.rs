@@ -118,9 +118,9 @@ impl Window {
         result
     }
 
-    /// Goes to the next sound record before `limit`, and gives its length and how many bytes were skipped on the
-    /// way; `None` at the end. The caller takes the record with [`record::known`], and goes on behind it.
-    pub(super) fn next_record(&mut self, limit: u64) -> io::Result<Option<(usize, u64)>> {
+    /// Goes to the next sound record before `limit`, and gives its length, `None` at the end, and how many bytes
+    /// were skipped on the way. The caller takes the record with [`record::known`], and goes on behind it.
+    pub(super) fn next_record(&mut self, limit: u64) -> io::Result<(Option<usize>, u64)> {
         let mut skipped = 0;
         if self.at == 0 {
             self.fill(OPENING.len(), limit)?;
@@ -128,7 +128,7 @@ impl Window {
         }
         while self.at < limit {
             let step = match record::parse(self.rest(), limit - self.at) {
-                Found::Record(found) => return Ok(Some((record::HEAD + found.payload.len(), skipped))),
+                Found::Record(found) => return Ok((Some(record::HEAD + found.payload.len()), skipped)),
                 Found::Needs(wanted) => {
                     let had = self.rest().len();
                     self.fill(wanted, limit)?;
@@ -151,7 +151,7 @@ impl Window {
             self.at += step;
             skipped += step;
         }
-        Ok(None)
+        Ok((None, skipped))
     }
 }
 
@@ -165,7 +165,7 @@ pub(super) struct End {
 pub(super) fn find_end(path: &Path, first: u64, bytes: u64) -> io::Result<End> {
     let mut window = Window::open(path, Vec::new())?;
     let mut end = End { bytes: 0, last: None };
-    while let Some((length, _)) = window.next_record(bytes)? {
+    while let (Some(length), _) = window.next_record(bytes)? {
         let found = record::known(window.rest(), length);
         if found.kind == record::Kind::Batch {
             end.last = Some((record::sequence(first, found.sequence), record::samples(found.payload)));

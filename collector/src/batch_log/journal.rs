@@ -7,13 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BatchLog, Count, Limits, LogError, Position, Reader};
-use crate::model::{Batch, Numbered, SeriesTable};
+use super::{BatchLog, Count, Limits, LogError, Missing, Places, Position, Reader};
+use crate::model::{Batch, Numbered, SeriesTable, Slabs};
 use crate::self_metrics::Counters;
 use crate::sys::clock;
 
 /// Attempts to read the same place before it is given up.
 const MAX_READ_FAILURES: u32 = 10;
+/// Slabs of one endpoint that are used again.
+const MAX_SLABS: usize = 1024;
 
 /// The writing side, for the aggregator.
 pub struct Journal {
@@ -81,7 +83,14 @@ impl Journal {
     pub fn backlog(&self, name: &str) -> Result<Backlog, LogError> {
         let position = self.log.position(name)?;
         let reader = self.log.reader(position.next());
-        Ok(Backlog { reader, position, failures: 0, complained: false, given: Vec::new() })
+        Ok(Backlog {
+            reader,
+            position,
+            failures: 0,
+            gave_up: false,
+            complained: false,
+            slabs: Slabs::default(),
+        })
     }
 
     /// Only these endpoints hold back what they have not acknowledged.
@@ -97,15 +106,23 @@ pub struct Backlog {
     reader: Reader,
     position: Position,
     failures: u32,
+    /// Whether what was asked for last could not be read, again and again.
+    gave_up: bool,
     complained: bool,
-    /// Slabs that were given out, to be used again when they come back.
-    given: Vec<Arc<Batch>>,
+    slabs: Slabs,
 }
 
 impl Backlog {
-    /// Where the endpoint stands.
-    pub fn position(&self) -> u64 {
-        self.position.next()
+    /// Where the endpoint's lanes stand.
+    pub fn places(&self) -> &Places {
+        self.position.places()
+    }
+
+    /// Why numbers are missing from what was fetched since this was asked last.
+    pub fn take_missing(&mut self) -> Missing {
+        let missing = self.reader.take_missing();
+        let damaged = if std::mem::take(&mut self.gave_up) { u64::MAX } else { missing.damaged };
+        Missing { damaged, ..missing }
     }
 
     /// Appends batches from number `from` on, but none from `until` on, within `max_samples` or at least one.
@@ -114,36 +131,30 @@ impl Backlog {
         self.reader.seek(from);
         let (before, mut samples) = (out.len(), 0);
         while samples < max_samples && self.reader.position() < until {
-            let mut slab = self.slab();
+            let mut slab = self.slabs.take();
             let batch = Arc::get_mut(&mut slab).expect("a slab at hand has one owner");
             match self.reader.read(batch) {
                 Ok(Some(sequence)) if sequence < until => {
                     self.failures = 0;
                     samples += slab.samples();
-                    self.given.push(slab.clone());
+                    self.slabs.remember(slab.clone(), MAX_SLABS);
                     out.push(Numbered { sequence, batch: slab });
                 }
                 Ok(_) => break,
                 Err(error) => {
                     self.failures += 1;
                     log::warn!(err:% = error, attempt = self.failures; "the batch log can't be read");
-                    return self.failures < MAX_READ_FAILURES;
+                    self.gave_up = self.failures >= MAX_READ_FAILURES;
+                    return !self.gave_up;
                 }
             }
         }
         out.len() > before
     }
 
-    fn slab(&mut self) -> Arc<Batch> {
-        match self.given.iter().position(|slab| Arc::strong_count(slab) == 1) {
-            Some(at) => self.given.swap_remove(at),
-            None => Arc::default(),
-        }
-    }
-
-    /// Everything below the number `next` is settled.
-    pub fn acknowledge(&mut self, next: u64) {
-        match self.position.acknowledge_before(next) {
+    /// Of each lane everything below its place is settled.
+    pub fn acknowledge(&mut self, places: &Places) {
+        match self.position.acknowledge_lanes(places) {
             Ok(()) => self.complained = false,
             Err(error) if !self.complained => {
                 self.complained = true;

@@ -11,7 +11,7 @@
 //!   (`pack.rs`); at least every [`KEY_EVERY`]th stands alone, and at least before every [`DEFINE_EVERY`]th its
 //!   shape is defined anew, and at least before every [`DEFINE_EVERY`]th of all its shapes the list of their series
 //!   (`definition.rs`).
-//! - `<endpoint>.position`: the acknowledged position (`position.rs`).
+//! - `<endpoint>.position`: the acknowledged place of each of its lanes (`position.rs`).
 //!
 //! A record that is damaged costs itself and, at most, what was packed against it: the batches of its shape up to
 //! the next that stands alone, or, if it was a definition of which no copy is known, up to the next one.
@@ -37,8 +37,8 @@ mod writer;
 
 pub use error::LogError;
 pub use journal::{Backlog, Journal};
-pub use position::Position;
-pub use reader::Reader;
+pub use position::{LANES, Places, Position};
+pub use reader::{Missing, Reader};
 pub use shared::Stats;
 pub use writer::BatchLog;
 

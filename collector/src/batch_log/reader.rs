@@ -52,7 +52,19 @@ pub struct Reader {
     /// The batch that comes next, if it can be read.
     next: u64,
     lost: u64,
+    missing: Missing,
+    /// Whether something between the last batch and this place is damaged.
+    damage: bool,
     memory: Vec<u8>,
+}
+
+/// Why numbers are missing. What is in neither was never written.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Their records are damaged, or packed against damaged ones.
+    pub damaged: u64,
+    /// They went with their segment.
+    pub dropped: u64,
 }
 
 /// What a record led to.
@@ -67,7 +79,15 @@ enum Step {
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, sequence: u64) -> Self {
-        Reader { shared, open: None, next: sequence.max(1), lost: 0, memory: Vec::new() }
+        Reader {
+            shared,
+            open: None,
+            next: sequence.max(1),
+            lost: 0,
+            missing: Missing::default(),
+            damage: false,
+            memory: Vec::new(),
+        }
     }
 
     /// The batch that [`Reader::read`] would give next, were it there and sound.
@@ -83,6 +103,11 @@ impl Reader {
         self.next = sequence;
     }
 
+    /// Why numbers are missing that were passed over since this was asked last.
+    pub fn take_missing(&mut self) -> Missing {
+        std::mem::take(&mut self.missing)
+    }
+
     /// What this reader could not give because of damage, in what the numbers count.
     pub fn lost(&self) -> u64 {
         self.lost
@@ -95,7 +120,8 @@ impl Reader {
 
     /// Fills `batch` with the next one that can be read and gives its number; `None` at the committed end.
     ///
-    /// Batches that are damaged, or went with their segment, are passed over: the number says how many.
+    /// Batches that are damaged, or went with their segment, are passed over: the number says how many. Where the
+    /// position is within a batch, all of the batch is given.
     ///
     /// # Errors
     /// When a segment can't be read. The next call tries again at the same place.
@@ -106,18 +132,23 @@ impl Reader {
             }
             let open = self.open.as_mut().expect("opened above");
             let fail = |error| LogError::io(&segment_path(&self.shared.folder, open.first), error);
-            match open.window.next_record(open.limit).map_err(fail)? {
-                Some((length, skipped)) => {
-                    let counters = &self.shared.counters;
-                    counters.corrupt.fetch_add(u64::from(skipped > 0), Ordering::Relaxed);
+            let (found, skipped) = open.window.next_record(open.limit).map_err(fail)?;
+            self.damage |= skipped > 0;
+            self.shared.counters.corrupt.fetch_add(u64::from(skipped > 0), Ordering::Relaxed);
+            match found {
+                Some(length) => {
                     let step = open.take(length, self.next, batch, &self.shared);
                     open.window.at += length as u64;
                     match step {
                         Step::Gave(sequence, width) => {
                             self.pass(sequence + width, width);
+                            self.damage = false;
                             return Ok(Some(sequence));
                         }
-                        Step::Lost(sequence, width) => self.pass(sequence + width, 0),
+                        Step::Lost(sequence, width) => {
+                            self.damage = true;
+                            self.pass(sequence + width, 0);
+                        }
                         Step::Passed => {}
                     }
                 }
@@ -131,6 +162,7 @@ impl Reader {
     fn pass(&mut self, next: u64, given: u64) {
         let lost = next.saturating_sub(self.next + given);
         self.lost += lost;
+        self.missing.damaged += if self.damage { lost } else { 0 };
         self.shared.counters.lost.fetch_add(lost, Ordering::Relaxed);
         self.next = self.next.max(next);
     }
@@ -139,6 +171,7 @@ impl Reader {
     fn open_segment(&mut self) -> Result<bool, LogError> {
         // Segments that were dropped are counted as dropped, and not given although they may still be open.
         let oldest = self.shared.oldest.load(Ordering::Acquire);
+        self.missing.dropped += oldest.saturating_sub(self.next);
         self.next = self.next.max(oldest);
         if self.open.as_ref().is_some_and(|open| open.first >= oldest) {
             return Ok(true);
@@ -222,7 +255,7 @@ impl Open {
             Some(())
         };
         match take() {
-            Some(()) if sequence >= next => Step::Gave(sequence, width),
+            Some(()) if sequence + width > next => Step::Gave(sequence, width),
             Some(()) => Step::Passed,
             None => Step::Lost(sequence, width),
         }

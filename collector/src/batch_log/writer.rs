@@ -409,7 +409,7 @@ impl BatchLog {
 fn count_samples(path: &Path, first: u64, bytes: u64, needed: u64) -> u64 {
     let Ok(mut window) = Window::open(path, Vec::new()) else { return 0 };
     let mut samples = 0;
-    while let Ok(Some((length, _))) = window.next_record(bytes) {
+    while let Ok((Some(length), _)) = window.next_record(bytes) {
         let found = record::known(window.rest(), length);
         if found.kind == Kind::Batch && record::sequence(first, found.sequence) >= needed {
             samples += record::samples(found.payload);

@@ -46,6 +46,34 @@ remote_write:
 }
 
 #[test]
+fn clouds_and_metadata() {
+    let text = "
+remote_write:
+  - url: https://aps.example/
+    name: aws
+    sigv4: {region: eu-west-1, access_key: K, secret_key: S}
+    metadata_config: {send: false, send_interval: 2m, max_samples_per_send: 7}
+  - url: https://azure.example/
+    name: azure
+    azuread: {cloud: AzureChina, oauth: {client_id: c, client_secret: s, tenant_id: t-1}}
+    queue_config: {min_shards: 2, max_shards: 9}
+";
+    let config = parse_config(text, Path::new("c.yml")).unwrap();
+    let [aws, azure] = &config.endpoints[..] else { panic!("two endpoints") };
+    let sigv4 = aws.sigv4.as_ref().unwrap();
+    assert_eq!((sigv4.region.as_str(), sigv4.access_key.as_deref()), ("eu-west-1", Some("K")));
+    let span = Duration::from_secs(120);
+    let metadata = MetadataConfig { send: false, send_interval: span, max_samples_per_send: 7 };
+    assert_eq!(aws.metadata, metadata);
+    let token = azure.http.oauth2.as_ref().unwrap();
+    assert_eq!(token.token_url, "https://login.chinacloudapi.cn/t-1/oauth2/v2.0/token");
+    assert_eq!(token.scopes, ["https://monitor.azure.cn//.default"]);
+    assert_eq!((token.client_id.as_str(), azure.sigv4.is_none()), ("c", true));
+    assert_eq!((azure.queue.min_shards, azure.queue.max_shards, aws.queue.max_shards), (2, 9, 50));
+    assert_eq!((azure.metadata.send, azure.metadata.send_interval), (true, Duration::from_secs(60)));
+}
+
+#[test]
 fn an_empty_file_is_the_default() {
     let config = parse_config("\n", Path::new("c.yml")).unwrap();
     assert_eq!(config, Config::default());

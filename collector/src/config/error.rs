@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 /// Keys that Prometheus knows and this program does not, refused by name, and why.
 const PROMETHEUS_ONLY: &[(&str, &str)] = &[
-    ("azuread", "tokens of Azure are not fetched here; use oauth2 or authorization.credentials_file"),
     ("ca_ref", SECRETS),
     ("cert_ref", SECRETS),
     ("client_certificate_key", GRANTS),
@@ -16,19 +15,24 @@ const PROMETHEUS_ONLY: &[(&str, &str)] = &[
     ("grant_type", GRANTS),
     ("health_filter", "write the condition into `filter`, or drop such targets by relabel_configs"),
     ("key_ref", SECRETS),
-    ("metadata_config", "type and help go along with remote write 2.0"),
+    ("managed_identity", "of Azure only `oauth`, a client secret, is built here"),
+    ("external_id", ROLES),
+    ("role_arn", ROLES),
+    ("sdk", "of Azure only `oauth`, a client secret, is built here"),
+    ("use_fips_sts_endpoint", ROLES),
+    ("workload_identity", "of Azure only `oauth`, a client secret, is built here"),
     ("otlp", "nothing is received by OTLP here"),
     ("password_ref", SECRETS),
     ("round_robin_dns", "a connection goes to the first address that answers"),
     ("scrape_classic_histograms", "its name is always_scrape_classic_histograms since Prometheus 3"),
     ("scrape_classes", "it is a key of the Prometheus Operator; write its settings into each job"),
     ("scrape_failure_log_file", "failed scrapes are shown under /targets and in the log"),
-    ("sigv4", "requests are not signed for AWS here; send through a proxy that does"),
     ("tracing", "no traces are written"),
     ("username_ref", SECRETS),
 ];
 
 const SECRETS: &str = "there is no manager of secrets; use the key that ends in _file";
+const ROLES: &str = "no role is assumed here; use keys or a profile of the shared credentials file";
 const GRANTS: &str = "only client credentials are granted tokens here";
 const DISCOVERY: &str =
     "write such targets to a file for file_sd_configs, or let something serve them to http_sd_configs";

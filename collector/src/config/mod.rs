@@ -12,6 +12,7 @@ mod jobs;
 mod keys;
 mod prom_scraper;
 mod raw;
+mod remote_write;
 mod resolved;
 mod scrape;
 mod target_api;
@@ -26,7 +27,8 @@ pub use error::ConfigError;
 pub use glob::expand as expand_glob;
 pub use keys::{HTTP_KEYS, HTTP_SECTIONS, KEYS, Key, RELABEL_KEYS, RELABEL_SECTIONS};
 pub use prom_scraper::{PROM_SCRAPER_JOB, PromScraper, PromScraperFile, ScraperMetrics};
-pub use resolved::{Authorization, Config, Endpoint, HostSection, Queue, Secret, TlsSettings};
+pub use remote_write::{Endpoint, MetadataConfig, Queue, SigV4};
+pub use resolved::{Authorization, Config, HostSection, Secret, TlsSettings};
 pub use scrape::{
     Escaping, HttpSettings, OAuth2, PageRules, Proxy, ScrapeConfig, ScrapeProtocol, StaticGroup,
 };

@@ -80,6 +80,9 @@ http::with_http! {
         send_native_histograms: Option<bool>,
         write_relabel_configs: Option<Vec<RuleSpec>>,
         queue_config: Option<QueueConfig>,
+        metadata_config: Option<MetadataConfig>,
+        sigv4: Option<SigV4>,
+        azuread: Option<AzureAd>,
     }
 }
 
@@ -95,4 +98,36 @@ pub(super) struct QueueConfig {
     pub max_backoff: Option<Span>,
     pub retry_on_http_429: Option<bool>,
     pub sample_age_limit: Option<Span>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MetadataConfig {
+    pub send: Option<bool>,
+    pub send_interval: Option<Span>,
+    pub max_samples_per_send: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SigV4 {
+    pub region: Option<String>,
+    pub access_key: Option<String>,
+    pub secret_key: Option<String>,
+    pub profile: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AzureAd {
+    pub cloud: Option<String>,
+    pub oauth: Option<AzureOAuth>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AzureOAuth {
+    pub client_id: Option<String>,
+    pub client_secret: Option<String>,
+    pub tenant_id: Option<String>,
 }

@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::fault::{Fault, Resolved, each, fault, fault_at};
-use super::http::{check_header, resolve_http};
 use super::prom_scraper::{self, ScraperMetrics};
-use super::scrape::{HttpSettings, ScrapeConfig};
+use super::remote_write::{Endpoint, resolve_endpoint};
+use super::scrape::ScrapeConfig;
 use super::target_api::{self, TargetApi};
 use super::{jobs, raw};
-use crate::encode::Protocol;
 use crate::relabel::{Rule, RuleSpec, is_label_name};
 
 const MAX_ENDPOINTS: usize = 64;
-const MAX_SAMPLES_PER_SEND: usize = 1_000_000;
 const MAX_LABELS: usize = 64;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -72,34 +70,6 @@ pub struct TlsSettings {
     pub insecure_skip_verify: bool,
     pub only_tls13: bool,
     pub only_tls12: bool,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Queue {
-    pub max_samples_per_send: usize,
-    pub batch_send_deadline: Duration,
-    pub min_backoff: Duration,
-    pub max_backoff: Duration,
-    pub retry_on_http_429: bool,
-    /// Samples older than this are dropped unsent; zero for no limit.
-    pub sample_age_limit: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Endpoint {
-    /// Unique: names the acknowledged position in the batch log, and the `remote_name` label.
-    pub name: String,
-    pub url: String,
-    pub timeout: Duration,
-    pub headers: Vec<(String, String)>,
-    pub protocol: Protocol,
-    /// `None` when nothing is said: native where 2.0 is spoken.
-    pub native_histograms: Option<bool>,
-    pub exemplars: bool,
-    pub http: HttpSettings,
-    /// Of `write_relabel_configs`.
-    pub relabel: Arc<[Rule]>,
-    pub queue: Queue,
 }
 
 impl Default for Config {
@@ -277,33 +247,6 @@ fn expand_variables(value: &str) -> String {
     out
 }
 
-fn resolve_endpoint(mut raw: raw::RemoteWrite, folder: &Path, legacy_names: bool) -> Resolved<Endpoint> {
-    check_url("url", &raw.url)?;
-    let protocol = match raw.protobuf_message.as_deref() {
-        None | Some("prometheus.WriteRequest") => Protocol::V1,
-        Some("io.prometheus.write.v2.Request") => Protocol::V2,
-        Some(other) => {
-            let why =
-                format!("{other:?} is neither prometheus.WriteRequest nor io.prometheus.write.v2.Request");
-            return fault_at("protobuf_message", why);
-        }
-    };
-    let name = raw.name.clone().unwrap_or_else(|| default_name(&raw.url, protocol));
-    Ok(Endpoint {
-        name,
-        timeout: raw.remote_timeout.map_or(Duration::from_secs(30), |span| span.0),
-        headers: resolve_headers(raw.headers.take().unwrap_or_default())?,
-        protocol,
-        native_histograms: raw.send_native_histograms,
-        exemplars: raw.send_exemplars.unwrap_or(false),
-        http: resolve_http(raw.take_http(), folder)?,
-        relabel: resolve_rules("write_relabel_configs", raw.write_relabel_configs, legacy_names)?,
-        queue: resolve_queue(&raw.queue_config.unwrap_or_default())
-            .map_err(|fault| fault.under("queue_config"))?,
-        url: raw.url,
-    })
-}
-
 /// A URL of http or https that names a host.
 pub(super) fn check_url(key: &str, url: &str) -> Resolved<()> {
     let uri: hyper::Uri = url.parse().map_err(|error| Fault::new(key, format!("{url:?}: {error}")))?;
@@ -312,43 +255,4 @@ pub(super) fn check_url(key: &str, url: &str) -> Resolved<()> {
         return fault_at(key, format!("{url:?} must begin with http:// or https:// and name a host"));
     }
     Ok(())
-}
-
-/// As Prometheus does, a name that follows from what makes the endpoint another one.
-fn default_name(url: &str, protocol: Protocol) -> String {
-    let mut hash = crc32fast::Hasher::new();
-    hash.update(url.as_bytes());
-    hash.update(&[protocol as u8]);
-    format!("{:06x}", hash.finalize() & 0xff_ffff)
-}
-
-fn resolve_headers(raw: std::collections::BTreeMap<String, String>) -> Resolved<Vec<(String, String)>> {
-    for (name, value) in &raw {
-        check_header(name, value).map_err(|why| Fault::new("headers", why))?;
-    }
-    Ok(raw.into_iter().collect())
-}
-
-fn resolve_queue(raw: &raw::QueueConfig) -> Resolved<Queue> {
-    let span = |value: Option<super::Span>, default: Duration| value.map_or(default, |span| span.0);
-    if raw.capacity.is_some() || raw.max_shards.is_some() || raw.min_shards.is_some() {
-        log::info!(
-            "queue_config: capacity, min_shards and max_shards have no effect here: the batch log is the queue"
-        );
-    }
-    let queue = Queue {
-        max_samples_per_send: raw.max_samples_per_send.unwrap_or(2000),
-        batch_send_deadline: span(raw.batch_send_deadline, Duration::from_secs(5)),
-        min_backoff: span(raw.min_backoff, Duration::from_millis(30)),
-        max_backoff: span(raw.max_backoff, Duration::from_secs(5)),
-        retry_on_http_429: raw.retry_on_http_429.unwrap_or(true),
-        sample_age_limit: span(raw.sample_age_limit, Duration::ZERO),
-    };
-    if !(1..=MAX_SAMPLES_PER_SEND).contains(&queue.max_samples_per_send) {
-        return fault_at("max_samples_per_send", format!("must lie in 1..{MAX_SAMPLES_PER_SEND}"));
-    }
-    if queue.min_backoff.is_zero() || queue.min_backoff > queue.max_backoff {
-        return fault_at("min_backoff", "must be above 0 and not above max_backoff");
-    }
-    Ok(queue)
 }

@@ -10,7 +10,7 @@ use crate::cli::Options;
 use crate::config::{Config, Endpoint};
 use crate::model::SeriesTable;
 use crate::self_metrics::{Counters, EndpointStats};
-use crate::sinks::remote_write::{Command, Feed, Sender, SenderHandle};
+use crate::sinks::remote_write::{Accords, Command, Feed, Sender, SenderHandle};
 
 /// How long a sender that a reload replaces may take to end its request.
 const REPLACE_DEADLINE: Duration = Duration::from_secs(2);
@@ -24,6 +24,7 @@ struct Running {
 /// Every endpoint, and the log they share.
 pub(super) struct Endpoints {
     running: Vec<Running>,
+    accords: Accords,
     tail: Arc<Tail>,
     journal: SharedJournal,
     counters: Arc<Counters>,
@@ -37,6 +38,7 @@ impl Endpoints {
     pub(super) fn new(options: &Options, counters: &Arc<Counters>, table: &Arc<SeriesTable>) -> Self {
         Endpoints {
             running: Vec::new(),
+            accords: Accords::default(),
             tail: Arc::new(Tail::new(0)),
             journal: Arc::new(Mutex::new(None)),
             counters: counters.clone(),
@@ -72,8 +74,9 @@ impl Endpoints {
         let mut senders = Vec::new();
         for endpoint in fresh {
             let stats = Arc::new(EndpointStats::new(&endpoint.name, &endpoint.url));
-            let sender = Sender::new(endpoint.clone(), config.external_labels.clone(), stats)
-                .map_err(|error| format!("remote_write {:?}: {error}", endpoint.name))?;
+            let sender =
+                Sender::new(endpoint.clone(), config.external_labels.clone(), stats, &mut self.accords)
+                    .map_err(|error| format!("remote_write {:?}: {error}", endpoint.name))?;
             senders.push((endpoint, sender));
         }
         if !senders.is_empty() {
@@ -94,6 +97,7 @@ impl Endpoints {
             let names: Vec<&str> = config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
             journal.keep_endpoints(&names);
         }
+        self.accords.keep(&config.endpoints);
         self.counters
             .set_endpoints(self.running.iter().map(|running| running.handle.stats.clone()).collect());
         Ok(())
@@ -129,14 +133,12 @@ impl Endpoints {
     }
 
     fn feed(&self, name: &str) -> Feed {
-        let newest = self.tail.next();
         let backlog = self.lock().as_ref().and_then(|journal| {
             let complain =
                 |error| log::error!(remote_name = name, err:% = error; "no place in the batch log");
             journal.backlog(name).map_err(complain).ok()
         });
-        let position = backlog.as_ref().map_or(newest, |backlog| backlog.position().min(newest));
-        Feed::new(self.tail.clone(), backlog, position)
+        Feed::new(self.tail.clone(), backlog)
     }
 
     /// Tells every sender to end, and waits for them until the deadline.

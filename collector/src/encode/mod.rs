@@ -9,6 +9,7 @@ mod histogram;
 mod huffman;
 mod labels;
 mod layout;
+mod metadata;
 pub mod number;
 mod plan;
 mod plan_cache;
@@ -21,4 +22,5 @@ mod remote_write_v2;
 mod snappy;
 
 pub use labels::{Rewrite, WireLabels};
+pub use metadata::{FamilyMetadata, encode_metadata};
 pub use remote_write::{Encoded, Encoder, Options, Protocol};

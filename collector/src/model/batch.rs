@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::exemplar::Exemplars;
+use super::exemplar::{Exemplars, Of};
 use super::histogram::NativeHistogram;
 use super::shape::Shape;
 
@@ -117,6 +117,38 @@ impl Batch {
         self.histogram_times.extend_from_slice(&other.histogram_times);
         self.exemplars.copy_from(&other.exemplars);
         for histogram in other.histograms() {
+            self.push_histogram().clone_from(histogram);
+        }
+    }
+}
+
+impl Batch {
+    /// Makes this slab a part of `other`, of these floats and these histograms, under a shape of just those.
+    pub fn copy_part(
+        &mut self,
+        other: &Batch,
+        shape: Arc<Shape>,
+        floats: std::ops::Range<usize>,
+        histograms: std::ops::Range<usize>,
+    ) {
+        self.clear();
+        self.shape = Some(shape);
+        self.time_ms = other.time_ms;
+        self.values.extend_from_slice(&other.values[floats.clone()]);
+        self.times.extend_from_slice(other.times.get(floats.clone()).unwrap_or_default());
+        if !other.exemplars.is_empty() {
+            let within = |range: &std::ops::Range<usize>, at: u32| {
+                range.contains(&(at as usize)).then(|| at - range.start as u32)
+            };
+            self.exemplars.copy_from(&other.exemplars);
+            self.exemplars.rename(|of| match of {
+                Of::Float(at) => within(&floats, at).map(Of::Float),
+                Of::Histogram(at) => within(&histograms, at).map(Of::Histogram),
+            });
+        }
+        let times = other.histogram_times.get(histograms.clone()).unwrap_or_default();
+        self.histogram_times.extend_from_slice(times);
+        for histogram in &other.histograms()[histograms] {
             self.push_histogram().clone_from(histogram);
         }
     }

@@ -10,6 +10,7 @@ mod histogram;
 mod recorder;
 mod series;
 mod shape;
+mod slabs;
 mod symbols;
 
 pub use batch::{Batch, NO_SAMPLE, Numbered};
@@ -19,6 +20,7 @@ pub use histogram::{CUSTOM_BUCKETS, HistogramSnapshot, MAX_BUCKETS, NativeHistog
 pub use recorder::{Dynamic, Recorder};
 pub use series::{SeriesId, SeriesSpec, SeriesTable, SeriesView, TableGuard};
 pub use shape::{Form, SeriesList, Shape, Source};
+pub use slabs::Slabs;
 pub use symbols::{Symbol, Symbols};
 
 /// The NaN by which Prometheus marks a series that has ended (remote write 1.0 specification, "Stale Markers").

@@ -16,8 +16,15 @@ endpoint_families! {
     SAMPLES = counter "samples_total" "Samples sent, whatever became of them." [];
     HISTOGRAMS = counter "histograms_total" "Native histograms sent, whatever became of them." [];
     EXEMPLARS = counter "exemplars_total" "Exemplars sent, whatever became of them." [];
+    METADATA = counter "metadata_total" "Families whose metadata was sent in requests of its own." [];
+    METADATA_FAILED = counter "metadata_failed_total" "Families whose metadata the endpoint refused, or could not be told in time." [];
+    METADATA_RETRIED = counter "metadata_retried_total" "Families whose metadata was sent again after a fault that may pass." [];
     FAILED = counter "samples_failed_total" "Samples that the endpoint refused for good." [];
     RETRIED = counter "samples_retried_total" "Samples sent again after a fault that may pass." [];
+    HISTOGRAMS_FAILED = counter "histograms_failed_total" "Native histograms that the endpoint refused for good." [];
+    HISTOGRAMS_RETRIED = counter "histograms_retried_total" "Native histograms sent again after a fault that may pass." [];
+    EXEMPLARS_FAILED = counter "exemplars_failed_total" "Exemplars that the endpoint refused for good." [];
+    EXEMPLARS_RETRIED = counter "exemplars_retried_total" "Exemplars sent again after a fault that may pass." [];
     DROPPED = counter "samples_dropped_total" "Samples that were not sent, by reason." ["reason"];
     PENDING = gauge "samples_pending" "Samples that wait to be sent, in memory or in the batch log." [];
     BYTES = counter "bytes_total" "Compressed bytes of requests sent." [];
@@ -26,10 +33,11 @@ endpoint_families! {
     SENT = gauge "queue_highest_sent_timestamp_seconds" "Time of the newest sample acknowledged, in seconds since 1970." [];
     QUEUED = gauge "queue_highest_timestamp_seconds" "Time of the newest sample that was queued, in seconds since 1970." [];
     BATCH = gauge "max_samples_per_send" "Samples in one request at the most." [];
-    SHARDS = gauge "shards" "Lanes that send." [];
-    SHARDS_DESIRED = gauge "shards_desired" "Lanes that the load asks for." [];
-    SHARDS_MAX = gauge "shards_max" "Lanes at the most." [];
-    SHARDS_MIN = gauge "shards_min" "Lanes at the least." [];
+    SHARDS = gauge "shards" "Requests that may be under way at once by now." [];
+    SHARDS_DESIRED = gauge "shards_desired" "Requests at once that the load asks for: above the most, the endpoint falls behind." [];
+    SHARDS_MAX = gauge "shards_max" "Requests under way at once at the most." [];
+    SHARDS_MIN = gauge "shards_min" "Requests that may be under way at once at the least." [];
+    CAPACITY = gauge "shard_capacity" "The configured capacity; what waits is in the batch log." [];
 }
 
 /// Why samples were not sent.
@@ -90,11 +98,25 @@ pub struct EndpointStats {
     pub exemplars: Cell,
     pub failed: Cell,
     pub retried: Cell,
+    pub histograms_failed: Cell,
+    pub histograms_retried: Cell,
+    pub exemplars_failed: Cell,
+    pub exemplars_retried: Cell,
+    pub metadata: Cell,
+    pub metadata_failed: Cell,
+    pub metadata_retried: Cell,
+    pub shards: Cell,
+    pub shards_desired: Cell,
+    pub shards_max: Cell,
+    pub shards_min: Cell,
+    pub shard_capacity: Cell,
     pub bytes: Cell,
     pub highest_sent_ms: Cell,
-    pub highest_queued_ms: Cell,
     /// Everything before this number of the batch log is settled.
     pub acknowledged: Cell,
+    /// Everything before this number was fetched, and of that so many samples are not settled.
+    pub fetched: Cell,
+    pub held: Cell,
     dropped: [Cell; REASONS.len()],
     codes: [Cell; CODES.len()],
     durations: [Cell; BOUNDS.len() + 1],
@@ -129,7 +151,9 @@ impl EndpointStats {
         self.duration_sum_micros.add(micros);
     }
 
-    pub(super) fn put(&self, newest: u64, out: &mut Recorder, cumulative: &mut Vec<u64>) {
+    /// `newest` is the number that the next batch will have, `newest_ms` the time of the newest sample: to be in the
+    /// batch log is to be queued.
+    pub(super) fn put(&self, (newest, newest_ms): (u64, u64), out: &mut Recorder, cumulative: &mut Vec<u64>) {
         let labels = [self.name.as_str(), self.url.as_str()];
         for (family, cell) in [
             (&SAMPLES, &self.samples),
@@ -137,14 +161,29 @@ impl EndpointStats {
             (&EXEMPLARS, &self.exemplars),
             (&FAILED, &self.failed),
             (&RETRIED, &self.retried),
+            (&HISTOGRAMS_FAILED, &self.histograms_failed),
+            (&HISTOGRAMS_RETRIED, &self.histograms_retried),
+            (&EXEMPLARS_FAILED, &self.exemplars_failed),
+            (&EXEMPLARS_RETRIED, &self.exemplars_retried),
+            (&METADATA, &self.metadata),
+            (&METADATA_FAILED, &self.metadata_failed),
+            (&METADATA_RETRIED, &self.metadata_retried),
+            (&SHARDS, &self.shards),
+            (&SHARDS_DESIRED, &self.shards_desired),
+            (&SHARDS_MAX, &self.shards_max),
+            (&SHARDS_MIN, &self.shards_min),
+            (&CAPACITY, &self.shard_capacity),
             (&BYTES, &self.bytes),
             (&BATCH, &self.max_samples_per_send),
         ] {
             out.put(family, &labels, cell.float());
         }
-        let pending = newest.saturating_sub(self.acknowledged.get());
-        #[expect(clippy::cast_precision_loss, reason = "a backlog stays far below 2^53")]
-        out.put(&PENDING, &labels, pending as f64);
+        let pending = newest.saturating_sub(self.fetched.get()) + self.held.get();
+        #[expect(clippy::cast_precision_loss, reason = "what waits, and times, stay far below 2^53")]
+        {
+            out.put(&PENDING, &labels, pending as f64);
+            out.put(&QUEUED, &labels, newest_ms as f64 / 1000.0);
+        }
         for (cell, (_, reason)) in self.dropped.iter().zip(REASONS) {
             out.put(&DROPPED, &[labels[0], labels[1], reason], cell.float());
         }
@@ -152,10 +191,6 @@ impl EndpointStats {
             out.put(&REQUESTS, &[labels[0], labels[1], code], cell.float());
         }
         out.put(&SENT, &labels, self.highest_sent_ms.float() / 1000.0);
-        out.put(&QUEUED, &labels, self.highest_queued_ms.float() / 1000.0);
-        for family in [&SHARDS, &SHARDS_DESIRED, &SHARDS_MAX, &SHARDS_MIN] {
-            out.put(family, &labels, 1.0);
-        }
         cumulative.clear();
         let mut total = 0;
         for cell in &self.durations {

@@ -293,7 +293,8 @@ impl SelfReader {
             out.put(&SAMPLES_IN, &[], counters.samples_in.float());
         }
         for endpoint in endpoints.iter() {
-            endpoint.put(counters.newest_number.get(), out, &mut self.cumulative);
+            let newest = (counters.newest_number.get(), counters.highest_timestamp_ms.get());
+            endpoint.put(newest, out, &mut self.cumulative);
         }
         drop(endpoints);
         out.finish()

@@ -5,10 +5,9 @@ use std::time::{Duration, SystemTime};
 /// A far side that asks for more patience than this is asked again after it.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// Doubles from `min` to `max`, with a tenth of jitter, so that many senders do not knock together.
+/// The waits of one request: they double from `min` to `max`, with a tenth of jitter, so that many senders do not knock together.
 #[derive(Debug)]
 pub(super) struct Backoff {
-    min: Duration,
     max: Duration,
     next: Duration,
     random: u64,
@@ -18,15 +17,11 @@ impl Backoff {
     pub(super) fn new(min: Duration, max: Duration) -> Self {
         let nanos =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-        Backoff { min, max, next: min, random: u64::from(nanos) | 1 }
+        Backoff { max, next: min, random: u64::from(nanos) | 1 }
     }
 
-    pub(super) fn reset(&mut self) {
-        self.next = self.min;
-    }
-
-    /// The wait before the next try. What the far side asked for counts where it is longer.
-    pub(super) fn wait(&mut self, retry_after: Option<Duration>) -> Duration {
+    /// The wait before the next try.
+    pub(super) fn wait(&mut self) -> Duration {
         let wait = self.next;
         self.next = (self.next * 2).min(self.max);
         // xorshift64: quality does not matter, being different does.
@@ -34,7 +29,7 @@ impl Backoff {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         let jitter = wait / 10 * u32::try_from(self.random % 100).expect("below 100") / 100;
-        (wait + jitter).max(retry_after.unwrap_or_default().min(MAX_RETRY_AFTER))
+        wait + jitter
     }
 }
 
@@ -52,19 +47,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_limit_and_begin_anew() {
+    fn waits_double_up_to_the_limit() {
         let ms = Duration::from_millis;
         let mut backoff = Backoff::new(ms(30), ms(5000));
         let mut expected = 30;
         for _ in 0..12 {
-            let wait = backoff.wait(None);
+            let wait = backoff.wait();
             assert!(wait >= ms(expected) && wait <= ms(expected + expected / 10), "{wait:?} for {expected}");
             expected = (expected * 2).min(5000);
         }
-        backoff.reset();
-        assert!(backoff.wait(None) < ms(34));
-        assert_eq!(backoff.wait(Some(ms(9000))), ms(9000));
-        assert_eq!(backoff.wait(Some(ms(9_000_000))), MAX_RETRY_AFTER);
     }
 
     #[test]

@@ -1,45 +1,33 @@
-//! Requests of one endpoint, and what an answer means.
+//! Requests of one endpoint, and their answers.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{self, HeaderName, HeaderValue};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, Uri};
+use tokio::time::Instant;
 
+use super::answer::{Answer, Written};
 use super::backoff::parse_retry_after;
+use super::sigv4;
 use crate::client::Client as Http;
-use crate::config::{Endpoint, Secret};
+use crate::config::{Endpoint, Secret, SigV4};
 use crate::encode::Protocol;
 use crate::limits::MAX_ERROR_BODY;
 
-/// What became of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Accepted,
-    /// Worth trying again, after this long if the far side said so.
-    Retry {
-        why: String,
-        status: u16,
-        after: Option<Duration>,
-    },
-    /// Never to be sent again as it is.
-    Refused {
-        why: String,
-        status: u16,
-    },
-    /// The far side does not speak this version of the protocol.
-    WrongProtocol {
-        why: String,
-    },
-}
+/// Bytes of a body that are read and thrown away, so that the connection can be used again.
+const MAX_DRAINED: usize = 1 << 20;
+/// Time for the body of an answer whose status is known.
+const MAX_DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// Sends the requests of one endpoint.
 pub(super) struct Client {
     http: Http,
     uri: Uri,
     timeout: Duration,
-    retry_429: bool,
+    sigv4: Option<SigV4>,
 }
 
 impl Client {
@@ -51,36 +39,29 @@ impl Client {
         let own = endpoint.headers.iter().map(|(name, value)| (name.clone(), inline(value)));
         let mut settings = endpoint.http.clone();
         settings.headers.extend(own);
-        Ok(Client {
-            http: Http::new(&settings)?,
-            uri,
-            timeout: endpoint.timeout,
-            retry_429: endpoint.queue.retry_on_http_429,
-        })
+        let http = Http::new(&settings)?;
+        Ok(Client { http, uri, timeout: endpoint.timeout, sigv4: endpoint.sigv4.clone() })
     }
 
-    /// Sends the request once, and says what became of it and how long that took.
-    pub(super) async fn send(&self, body: Bytes, protocol: Protocol, retry: u32) -> (Outcome, u16, Duration) {
+    /// Sends the request once, and gives the answer and how long it took.
+    pub(super) async fn send(&self, body: Bytes, protocol: Protocol, retry: u32) -> (Answer, Duration) {
         let start = Instant::now();
-        let failed = |why: String| Outcome::Retry { why, status: 0, after: None };
-        let request = match self.request(body, protocol, retry) {
-            Ok(request) => request,
-            Err(why) => return (failed(why), 0, start.elapsed()),
+        let answer = match tokio::time::timeout(self.timeout, self.exchange(body, protocol, retry)).await {
+            Ok(Ok(response)) => read_answer(response).await,
+            Ok(Err(why)) => Answer::none(why),
+            Err(_) => Answer::none(format!("no answer within {:?}", self.timeout)),
         };
-        let exchange = async {
-            let response = self.http.send(request).await?;
-            let status = response.status().as_u16();
-            Ok::<_, String>((self.judge(response, protocol).await, status))
-        };
-        match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(Ok((outcome, status))) => (outcome, status, start.elapsed()),
-            Ok(Err(why)) => (failed(why), 0, start.elapsed()),
-            Err(_) => (failed(format!("no answer within {:?}", self.timeout)), 0, start.elapsed()),
-        }
+        (answer, start.elapsed())
     }
 
-    fn request(&self, body: Bytes, protocol: Protocol, retry: u32) -> Result<Request<Full<Bytes>>, String> {
-        let mut request = Request::post(self.uri.clone()).body(Full::new(body)).map_err(|e| e.to_string())?;
+    async fn exchange(
+        &self,
+        body: Bytes,
+        protocol: Protocol,
+        retry: u32,
+    ) -> Result<Response<Incoming>, String> {
+        let mut request =
+            Request::post(self.uri.clone()).body(Full::new(body.clone())).map_err(|e| e.to_string())?;
         let headers = request.headers_mut();
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("snappy"));
         let (content_type, version) = match protocol {
@@ -93,48 +74,64 @@ impl Client {
         if retry > 0 {
             headers.insert(HeaderName::from_static("retry-attempt"), HeaderValue::from(retry));
         }
-        Ok(request)
-    }
-
-    /// Remote write specification 2.0, "Retries & Backoff" and "Required Written Response Headers".
-    async fn judge(&self, response: Response<hyper::body::Incoming>, protocol: Protocol) -> Outcome {
-        let status = response.status();
-        let code = status.as_u16();
-        if status.is_success() {
-            let written = response.headers().keys().any(|name| {
-                let name = name.as_str();
-                name.starts_with("x-prometheus-remote-write-") && name.ends_with("-written")
-            });
-            drain(response).await;
-            if protocol == Protocol::V2 && !written {
-                let why = format!("answered {code} without saying what it wrote, so it does not know 2.0");
-                return Outcome::WrongProtocol { why };
-            }
-            return Outcome::Accepted;
+        if let Some(settings) = &self.sigv4 {
+            sigv4::sign(settings, &self.uri, &body, SystemTime::now(), request.headers_mut())?;
         }
-        let after = response
-            .headers()
-            .get(header::RETRY_AFTER)
-            .and_then(|value| parse_retry_after(value.to_str().ok()?, SystemTime::now()));
-        let body = drain(response).await;
-        let why = format!("server returned HTTP status {status}: {}", body.trim_end());
-        match code {
-            429 if self.retry_429 => Outcome::Retry { why, status: code, after },
-            415 if protocol == Protocol::V2 => Outcome::WrongProtocol { why },
-            500..600 => Outcome::Retry { why, status: code, after },
-            _ => Outcome::Refused { why, status: code },
-        }
+        drop(body);
+        self.http.send(request).await
     }
 }
 
-/// Reads the body, so that the connection can be used again; its beginning is for the log.
-async fn drain(response: Response<hyper::body::Incoming>) -> String {
-    const MAX_DRAINED: usize = 1 << 20;
-    match Limited::new(response.into_body(), MAX_DRAINED).collect().await {
-        Ok(body) => {
-            let bytes = body.to_bytes();
-            String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_ERROR_BODY)]).into_owned()
+/// What the answer says. Its status counts whatever becomes of the body, which is only for the log.
+async fn read_answer(response: Response<Incoming>) -> Answer {
+    let (parts, body) = response.into_parts();
+    let status = parts.status.as_u16();
+    let text = |name: header::HeaderName| parts.headers.get(name)?.to_str().ok().map(str::to_owned);
+    let after = text(header::RETRY_AFTER).and_then(|value| parse_retry_after(&value, SystemTime::now()));
+    let deadline = Instant::now() + MAX_DRAIN_TIME;
+    let mut shown = Vec::new();
+    let end = tokio::time::timeout_at(deadline, drain(body, &mut shown)).await;
+    let mut why = String::new();
+    if !parts.status.is_success() {
+        why = format!("server returned HTTP status {}: ", parts.status);
+        why.push_str(String::from_utf8_lossy(&shown).trim_end());
+        match end {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => why.push_str(&format!(" (the rest could not be read: {error})")),
+            Err(_) => why.push_str(" (the rest did not come in time)"),
         }
-        Err(error) => format!("(body could not be read: {error})"),
     }
+    Answer { status, why, after, written: written(&parts.headers) }
+}
+
+/// Reads the body, and keeps its beginning.
+async fn drain(mut body: Incoming, shown: &mut Vec<u8>) -> Result<(), String> {
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| error.to_string())?;
+        let Some(data) = frame.data_ref() else { continue };
+        read += data.len();
+        shown.extend_from_slice(&data[..data.len().min(MAX_ERROR_BODY - shown.len())]);
+        if read > MAX_DRAINED {
+            return Err(format!("longer than {MAX_DRAINED} bytes"));
+        }
+    }
+    Ok(())
+}
+
+/// What the receiver says it wrote (remote write 2.0, "Required Written Response Headers"). One header that is
+/// missing or makes no sense beside another counts as 0.
+fn written(headers: &HeaderMap) -> Option<Written> {
+    let number = |kind: &str| {
+        let value = headers.get(format!("x-prometheus-remote-write-{kind}-written"))?;
+        Some(value.to_str().ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+    };
+    let (samples, histograms, exemplars) = (number("samples"), number("histograms"), number("exemplars"));
+    samples.or(histograms).or(exemplars)?;
+    let or_none = |number: Option<u64>| number.unwrap_or(0);
+    Some(Written {
+        samples: or_none(samples),
+        histograms: or_none(histograms),
+        exemplars: or_none(exemplars),
+    })
 }

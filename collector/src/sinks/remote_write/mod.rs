@@ -1,9 +1,20 @@
 //! Remote write 1.0 and 2.0: one independent sender an endpoint, so that a dead one slows no other.
 
+mod accord;
+mod answer;
 mod backoff;
 mod client;
+mod dispatch;
+mod encoders;
 mod feed;
+mod flight;
+mod lanes;
+mod metadata;
+mod pace;
 mod sender;
+mod sigv4;
+mod split;
 
 pub use feed::Feed;
-pub use sender::{Command, Sender, SenderHandle};
+pub use lanes::LaneSet;
+pub use sender::{Accords, Command, Sender, SenderHandle};

@@ -1,0 +1,224 @@
+//! What `remote_write` comes to: where samples go, in which form, and how fast.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fault::{Fault, Resolved, fault, fault_at};
+use super::http::{check_header, resolve_http};
+use super::raw;
+use super::resolved::{Secret, check_url, resolve_rules};
+use super::scrape::{HttpSettings, OAuth2, Proxy};
+use crate::encode::Protocol;
+use crate::relabel::Rule;
+
+const MAX_SAMPLES_PER_SEND: usize = 1_000_000;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    pub max_samples_per_send: usize,
+    /// Requests under way at once, while that is enough and at the most.
+    pub min_shards: usize,
+    pub max_shards: usize,
+    /// Only shown: what waits is in the batch log.
+    pub capacity: usize,
+    pub batch_send_deadline: Duration,
+    pub min_backoff: Duration,
+    pub max_backoff: Duration,
+    pub retry_on_http_429: bool,
+    /// Samples older than this are dropped unsent; zero for no limit.
+    pub sample_age_limit: Duration,
+}
+
+/// Of metadata that goes in requests of its own, in 1.0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataConfig {
+    pub send: bool,
+    pub send_interval: Duration,
+    pub max_samples_per_send: usize,
+}
+
+/// How requests are signed for AWS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigV4 {
+    pub region: String,
+    /// Given in place, both or none.
+    pub access_key: Option<String>,
+    pub secret_key: Option<Secret>,
+    pub profile: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// Unique: names the acknowledged position in the batch log, and the `remote_name` label.
+    pub name: String,
+    pub url: String,
+    pub timeout: Duration,
+    pub headers: Vec<(String, String)>,
+    pub protocol: Protocol,
+    /// `None` when nothing is said: native where 2.0 is spoken.
+    pub native_histograms: Option<bool>,
+    pub exemplars: bool,
+    pub http: HttpSettings,
+    pub sigv4: Option<SigV4>,
+    pub metadata: MetadataConfig,
+    /// Of `write_relabel_configs`.
+    pub relabel: Arc<[Rule]>,
+    pub queue: Queue,
+}
+
+pub(super) fn resolve_endpoint(
+    mut raw: raw::RemoteWrite,
+    folder: &Path,
+    legacy_names: bool,
+) -> Resolved<Endpoint> {
+    check_url("url", &raw.url)?;
+    let protocol = match raw.protobuf_message.as_deref() {
+        None | Some("prometheus.WriteRequest") => Protocol::V1,
+        Some("io.prometheus.write.v2.Request") => Protocol::V2,
+        Some(other) => {
+            let why =
+                format!("{other:?} is neither prometheus.WriteRequest nor io.prometheus.write.v2.Request");
+            return fault_at("protobuf_message", why);
+        }
+    };
+    let sigv4 = raw.sigv4.take().map(resolve_sigv4).transpose().map_err(|fault| fault.under("sigv4"))?;
+    let azure = raw.azuread.take().map(resolve_azure).transpose().map_err(|fault| fault.under("azuread"))?;
+    let mut http = resolve_http(raw.take_http(), folder)?;
+    let others = http.authorization.is_some() || http.oauth2.is_some();
+    if usize::from(others) + usize::from(sigv4.is_some()) + usize::from(azure.is_some()) > 1 {
+        return fault("at most one of basic_auth, authorization, oauth2, sigv4 and azuread may be given");
+    }
+    http.oauth2 = http.oauth2.or(azure.map(Box::new));
+    let name = raw.name.clone().unwrap_or_else(|| default_name(&raw.url, protocol));
+    Ok(Endpoint {
+        name,
+        timeout: raw.remote_timeout.map_or(Duration::from_secs(30), |span| span.0),
+        headers: resolve_headers(raw.headers.take().unwrap_or_default())?,
+        protocol,
+        native_histograms: raw.send_native_histograms,
+        exemplars: raw.send_exemplars.unwrap_or(false),
+        http,
+        sigv4,
+        metadata: resolve_metadata(&raw.metadata_config.unwrap_or_default())
+            .map_err(|fault| fault.under("metadata_config"))?,
+        relabel: resolve_rules("write_relabel_configs", raw.write_relabel_configs, legacy_names)?,
+        queue: resolve_queue(&raw.queue_config.unwrap_or_default(), protocol)
+            .map_err(|fault| fault.under("queue_config"))?,
+        url: raw.url,
+    })
+}
+
+/// As Prometheus does, a name that follows from what makes the endpoint another one.
+fn default_name(url: &str, protocol: Protocol) -> String {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(url.as_bytes());
+    hash.update(&[protocol as u8]);
+    format!("{:06x}", hash.finalize() & 0xff_ffff)
+}
+
+fn resolve_headers(raw: std::collections::BTreeMap<String, String>) -> Resolved<Vec<(String, String)>> {
+    for (name, value) in &raw {
+        check_header(name, value).map_err(|why| Fault::new("headers", why))?;
+    }
+    Ok(raw.into_iter().collect())
+}
+
+/// Samples in one request. Each costs both sides as much as a thousand samples do, but what is in one is refused
+/// together; in 2.0 sources that chance puts together have no plan.
+fn most_samples(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::V1 => 10_000,
+        Protocol::V2 => 2_000,
+    }
+}
+
+fn resolve_queue(raw: &raw::QueueConfig, protocol: Protocol) -> Resolved<Queue> {
+    let span = |value: Option<super::Span>, default: Duration| value.map_or(default, |span| span.0);
+    let whole =
+        |value: Option<u64>, default| value.map_or(default, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let queue = Queue {
+        max_samples_per_send: raw.max_samples_per_send.unwrap_or_else(|| most_samples(protocol)),
+        min_shards: whole(raw.min_shards, 1),
+        max_shards: whole(raw.max_shards, 50),
+        capacity: whole(raw.capacity, 10_000),
+        batch_send_deadline: span(raw.batch_send_deadline, Duration::from_secs(5)),
+        min_backoff: span(raw.min_backoff, Duration::from_millis(30)),
+        max_backoff: span(raw.max_backoff, Duration::from_secs(5)),
+        retry_on_http_429: raw.retry_on_http_429.unwrap_or(true),
+        sample_age_limit: span(raw.sample_age_limit, Duration::ZERO),
+    };
+    if !(1..=MAX_SAMPLES_PER_SEND).contains(&queue.max_samples_per_send) {
+        return fault_at("max_samples_per_send", format!("must lie in 1..{MAX_SAMPLES_PER_SEND}"));
+    }
+    if queue.max_shards == 0 || queue.min_shards == 0 || queue.min_shards > queue.max_shards {
+        return fault_at("min_shards", "must be above 0 and not above max_shards");
+    }
+    if queue.capacity == 0 {
+        return fault_at("capacity", "must be above 0");
+    }
+    if queue.min_backoff.is_zero() || queue.min_backoff > queue.max_backoff {
+        return fault_at("min_backoff", "must be above 0 and not above max_backoff");
+    }
+    Ok(queue)
+}
+
+fn resolve_metadata(raw: &raw::MetadataConfig) -> Resolved<MetadataConfig> {
+    let metadata = MetadataConfig {
+        send: raw.send.unwrap_or(true),
+        send_interval: raw.send_interval.map_or(Duration::from_secs(60), |span| span.0),
+        max_samples_per_send: raw.max_samples_per_send.unwrap_or(2000),
+    };
+    if metadata.send_interval < Duration::from_secs(1) {
+        return fault_at("send_interval", "must be at least 1s");
+    }
+    if !(1..=MAX_SAMPLES_PER_SEND).contains(&metadata.max_samples_per_send) {
+        return fault_at("max_samples_per_send", format!("must lie in 1..{MAX_SAMPLES_PER_SEND}"));
+    }
+    Ok(metadata)
+}
+
+fn resolve_sigv4(raw: raw::SigV4) -> Resolved<SigV4> {
+    if raw.access_key.is_some() != raw.secret_key.is_some() {
+        return fault("access_key and secret_key go together");
+    }
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let region = raw.region.filter(|region| !region.is_empty());
+    let region = region.or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
+    let Some(region) = region else {
+        return fault_at("region", "region must be given, here or in AWS_REGION");
+    };
+    let secret_key = raw.secret_key.map(Secret::Inline);
+    Ok(SigV4 { region, access_key: raw.access_key, secret_key, profile: raw.profile })
+}
+
+/// A client secret of Azure is one of OAuth 2.0, by the URL and the scope of the cloud.
+fn resolve_azure(raw: raw::AzureAd) -> Resolved<OAuth2> {
+    let (login, monitor) = match raw.cloud.as_deref() {
+        None | Some("AzurePublic") => ("login.microsoftonline.com", "monitor.azure.com"),
+        Some("AzureChina") => ("login.chinacloudapi.cn", "monitor.azure.cn"),
+        Some("AzureGovernment") => ("login.microsoftonline.us", "monitor.azure.us"),
+        Some(other) => {
+            let why = format!("{other:?} is neither AzurePublic nor AzureChina nor AzureGovernment");
+            return fault_at("cloud", why);
+        }
+    };
+    let Some(oauth) = raw.oauth else { return fault_at("oauth", "oauth must be given") };
+    let needed = |value: Option<String>, key: &str| {
+        let value = value.filter(|text| !text.is_empty());
+        value.ok_or_else(|| Fault::new(format!("oauth.{key}"), format!("{key} must be given")))
+    };
+    let tenant = needed(oauth.tenant_id, "tenant_id")?;
+    if !tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte)) {
+        return fault_at("oauth.tenant_id", format!("{tenant:?} is no tenant"));
+    }
+    Ok(OAuth2 {
+        client_id: needed(oauth.client_id, "client_id")?,
+        client_secret: Secret::Inline(needed(oauth.client_secret, "client_secret")?),
+        scopes: vec![format!("https://{monitor}//.default")],
+        token_url: format!("https://{login}/{tenant}/oauth2/v2.0/token"),
+        endpoint_params: Vec::new(),
+        tls: super::resolved::TlsSettings::default(),
+        proxy: Proxy::None,
+    })
+}

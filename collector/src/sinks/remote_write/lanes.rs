@@ -1,0 +1,177 @@
+//! What an endpoint has fetched and not yet sent, in lanes.
+//!
+//! A source keeps its lane, by its name: so all samples of a series go through one lane, in order. A lane is in one
+//! request at a time at the most; requests of different lanes go in parallel. While one request at a time is
+//! enough, it takes from all lanes, in the order of the log, as if there were none.
+
+use std::collections::VecDeque;
+
+use crate::batch_log::{LANES, Places};
+use crate::model::Numbered;
+
+/// A set of lanes, a bit each.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct LaneSet(u64);
+
+const _: () = assert!(LANES == u64::BITS as usize, "a lane is a bit of a set");
+
+impl LaneSet {
+    fn insert(&mut self, lane: usize) {
+        self.0 |= 1 << lane;
+    }
+
+    fn remove(&mut self, lane: usize) {
+        self.0 &= !(1 << lane);
+    }
+
+    fn contains(self, lane: usize) -> bool {
+        self.0 >> lane & 1 == 1
+    }
+
+    fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    fn iter(self) -> impl Iterator<Item = usize> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let lane = (rest != 0).then(|| rest.trailing_zeros() as usize)?;
+            rest &= rest - 1;
+            Some(lane)
+        })
+    }
+}
+
+#[derive(Default)]
+struct Lane {
+    waiting: VecDeque<Numbered>,
+    samples: usize,
+    /// The first number of what is under way.
+    sent_from: Option<u64>,
+    /// What is below was settled before the start.
+    settled: u64,
+}
+
+/// The lanes of one endpoint.
+pub(super) struct Lanes {
+    lanes: Box<[Lane; LANES]>,
+    /// Those in which something waits, and those of which something is under way.
+    waiting: LaneSet,
+    busy: LaneSet,
+    samples: usize,
+    batches: usize,
+    ready: usize,
+}
+
+/// The lane of a source. It must not change from one start to the next, nor from one version to another.
+pub(super) fn lane_of(source: &str) -> usize {
+    crc32fast::hash(source.as_bytes()) as usize % LANES
+}
+
+impl Lanes {
+    pub(super) fn new(settled: &Places) -> Self {
+        let lane = |at: usize| Lane { settled: settled[at], ..Lane::default() };
+        Lanes {
+            lanes: Box::new(std::array::from_fn(lane)),
+            waiting: LaneSet::default(),
+            busy: LaneSet::default(),
+            samples: 0,
+            batches: 0,
+            ready: 0,
+        }
+    }
+
+    /// Samples that wait.
+    pub(super) fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// Batches that wait.
+    pub(super) fn batches(&self) -> usize {
+        self.batches
+    }
+
+    /// Samples that wait in lanes of which nothing is under way.
+    pub(super) fn ready(&self) -> usize {
+        self.ready
+    }
+
+    /// The number below which `lane` was settled before the start.
+    pub(super) fn settled(&self, lane: usize) -> u64 {
+        self.lanes[lane].settled
+    }
+
+    /// Takes in a batch, which comes after all that came before.
+    pub(super) fn push(&mut self, lane: usize, numbered: Numbered) {
+        let samples = numbered.batch.samples();
+        self.samples += samples;
+        self.batches += 1;
+        self.ready += if self.busy.contains(lane) { 0 } else { samples };
+        self.waiting.insert(lane);
+        let lane = &mut self.lanes[lane];
+        lane.samples += samples;
+        lane.waiting.push_back(numbered);
+    }
+
+    /// Appends to `out` what the next request holds: of those idle lanes, at most `most`, that have waited longest,
+    /// in the order of the numbers; at least one batch if there is any, then as many as stay within `max_samples`.
+    /// Gives the lanes, of which no other request may take until they are settled.
+    pub(super) fn take(&mut self, most: usize, max_samples: usize, out: &mut Vec<Numbered>) -> LaneSet {
+        let mut open = LaneSet(self.waiting.0 & !self.busy.0);
+        while open.len() > most {
+            let newest = open.iter().max_by_key(|&lane| self.first(lane));
+            newest.into_iter().for_each(|lane| open.remove(lane));
+        }
+        let (mut taken, mut samples) = (LaneSet::default(), 0);
+        while let Some(at) = open.iter().min_by_key(|&lane| self.first(lane)) {
+            let lane = &mut self.lanes[at];
+            let more = lane.waiting.front().map_or(0, |numbered| numbered.batch.samples());
+            if samples > 0 && samples + more > max_samples {
+                break;
+            }
+            let Some(numbered) = lane.waiting.pop_front() else { break };
+            if !taken.contains(at) {
+                self.ready -= lane.samples;
+                lane.sent_from = Some(numbered.sequence);
+                taken.insert(at);
+            }
+            lane.samples -= more;
+            samples += more;
+            self.batches -= 1;
+            if lane.waiting.is_empty() {
+                self.waiting.remove(at);
+                open.remove(at);
+            }
+            out.push(numbered);
+        }
+        self.samples -= samples;
+        self.busy = LaneSet(self.busy.0 | taken.0);
+        taken
+    }
+
+    fn first(&self, lane: usize) -> u64 {
+        self.lanes[lane].waiting.front().map_or(u64::MAX, |numbered| numbered.sequence)
+    }
+
+    /// What was taken of these lanes is dealt with: they are idle again.
+    pub(super) fn settle(&mut self, taken: LaneSet) {
+        for at in taken.iter() {
+            self.lanes[at].sent_from = None;
+            self.ready += self.lanes[at].samples;
+        }
+        self.busy = LaneSet(self.busy.0 & !taken.0);
+    }
+
+    /// Below which number everything of each lane is settled, where all below `fetched` was taken in.
+    pub(super) fn places(&self, fetched: u64) -> Places {
+        std::array::from_fn(|at| {
+            let lane = &self.lanes[at];
+            let first = lane.waiting.front().map(|numbered| numbered.sequence);
+            lane.sent_from.or(first).unwrap_or(fetched).max(lane.settled)
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "lanes_tests.rs"]
+mod tests;

@@ -1,0 +1,360 @@
+//! What went over the wire between the collector and a receiver that answers by a script.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+
+use crate::proto::{v1, v2};
+
+/// A version of the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Version {
+    One,
+    Two,
+}
+
+impl Version {
+    /// The value of `protobuf_message`.
+    pub fn message(self) -> &'static str {
+        match self {
+            Version::One => "prometheus.WriteRequest",
+            Version::Two => "io.prometheus.write.v2.Request",
+        }
+    }
+}
+
+/// What the receiver answers.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// 0 stands for bytes that are no HTTP.
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+    pub after: Duration,
+    /// Takes the request, and closes without the answer.
+    pub hangs_up: bool,
+}
+
+impl Reply {
+    pub fn status(status: u16) -> Self {
+        Reply { status, headers: Vec::new(), body: Vec::new(), after: Duration::ZERO, hangs_up: false }
+    }
+
+    /// Taken, with the headers that say what was written of `request`.
+    pub fn accepted(request: &Exchange) -> Self {
+        let wire = request.wire().unwrap_or_default();
+        let samples = wire.series.iter().map(|series| series.samples.len()).sum::<usize>();
+        let histograms = wire.series.iter().map(|series| series.histograms.len()).sum::<usize>();
+        Reply::status(204).written(samples, histograms)
+    }
+
+    pub fn written(mut self, samples: usize, histograms: usize) -> Self {
+        self.headers.push(("X-Prometheus-Remote-Write-Samples-Written", samples.to_string()));
+        self.headers.push(("X-Prometheus-Remote-Write-Histograms-Written", histograms.to_string()));
+        self.headers.push(("X-Prometheus-Remote-Write-Exemplars-Written", "0".into()));
+        self
+    }
+
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    #[must_use]
+    pub fn hangs_up(mut self) -> Self {
+        self.hangs_up = true;
+        self
+    }
+
+    pub fn after(mut self, after: Duration) -> Self {
+        self.after = after;
+        self
+    }
+}
+
+/// One request and its answer.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// Since the receiver listens.
+    pub came: Duration,
+    pub answered: Duration,
+    pub first_line: String,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+    pub status: u16,
+    /// Whether the answer said what was written.
+    pub said_written: bool,
+    /// Whether the answer was kept back.
+    pub is_unanswered: bool,
+}
+
+/// One series of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Series {
+    pub labels: Vec<(String, String)>,
+    pub samples: Vec<(i64, u64)>,
+    pub histograms: Vec<i64>,
+    /// 2.0: the number of its type.
+    pub kind: Option<i32>,
+    /// 2.0: as many as there are references.
+    pub references: usize,
+}
+
+impl Series {
+    pub fn name(&self) -> &str {
+        self.label("__name__")
+    }
+
+    pub fn label(&self, name: &str) -> &str {
+        self.labels.iter().find(|label| label.0 == name).map_or("", |label| label.1.as_str())
+    }
+
+    /// The labels as text: what makes it the series that it is.
+    pub fn key(&self) -> String {
+        self.labels.iter().map(|(name, value)| format!("{name}={value:?},")).collect()
+    }
+}
+
+/// A request, unpacked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wire {
+    pub symbols: Vec<String>,
+    pub series: Vec<Series>,
+    /// 1.0: families of which metadata was sent.
+    pub metadata: Vec<String>,
+}
+
+impl Exchange {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    pub fn is_two(&self) -> bool {
+        self.header("x-prometheus-remote-write-version").starts_with('2')
+    }
+
+    pub fn is_accepted(&self) -> bool {
+        (200..300).contains(&self.status) && (self.said_written || !self.is_two())
+    }
+
+    /// The request as it says itself to be.
+    pub fn wire(&self) -> Result<Wire, String> {
+        let plain = snap::raw::Decoder::new().decompress_vec(&self.body).map_err(|e| e.to_string())?;
+        if self.is_two() { wire_two(&plain) } else { wire_one(&plain) }
+    }
+
+    /// Puts another request in the place of this one.
+    pub fn replace(&mut self, wire: &Wire) {
+        let plain = if self.is_two() { bytes_two(wire) } else { bytes_one(wire) };
+        self.body = snap::raw::Encoder::new().compress_vec(&plain).unwrap();
+    }
+}
+
+fn wire_one(plain: &[u8]) -> Result<Wire, String> {
+    let request = v1::WriteRequest::decode(plain).map_err(|error| error.to_string())?;
+    let series = |series: v1::TimeSeries| Series {
+        labels: series.labels.into_iter().map(|label| (label.name, label.value)).collect(),
+        samples: series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits())).collect(),
+        histograms: series.histograms.iter().map(|histogram| histogram.timestamp).collect(),
+        kind: None,
+        references: 0,
+    };
+    let metadata = request.metadata.iter().map(|metadata| metadata.metric_family_name.clone()).collect();
+    Ok(Wire { symbols: Vec::new(), series: request.timeseries.into_iter().map(series).collect(), metadata })
+}
+
+fn wire_two(plain: &[u8]) -> Result<Wire, String> {
+    let request = v2::Request::decode(plain).map_err(|error| error.to_string())?;
+    let text = |at: u32| {
+        let found = request.symbols.get(at as usize).cloned();
+        found.ok_or(format!("reference {at} of {} symbols", request.symbols.len()))
+    };
+    let mut all = Vec::new();
+    for series in &request.timeseries {
+        let mut labels = Vec::new();
+        for pair in series.labels_refs.chunks_exact(2) {
+            labels.push((text(pair[0])?, text(pair[1])?));
+        }
+        all.push(Series {
+            labels,
+            samples: series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits())).collect(),
+            histograms: series.histograms.iter().map(|histogram| histogram.timestamp).collect(),
+            kind: series.metadata.as_ref().map(|metadata| metadata.r#type),
+            references: series.labels_refs.len(),
+        });
+    }
+    Ok(Wire { symbols: request.symbols, series: all, metadata: Vec::new() })
+}
+
+fn bytes_one(wire: &Wire) -> Vec<u8> {
+    let series = wire.series.iter().map(|series| v1::TimeSeries {
+        labels: series
+            .labels
+            .iter()
+            .map(|(name, value)| v1::Label { name: name.clone(), value: value.clone() })
+            .collect(),
+        samples: series
+            .samples
+            .iter()
+            .map(|&(timestamp, bits)| v1::Sample { timestamp, value: f64::from_bits(bits) })
+            .collect(),
+        histograms: series
+            .histograms
+            .iter()
+            .map(|&timestamp| v1::Histogram { timestamp, ..v1::Histogram::default() })
+            .collect(),
+        ..v1::TimeSeries::default()
+    });
+    v1::WriteRequest { timeseries: series.collect(), ..v1::WriteRequest::default() }.encode_to_vec()
+}
+
+/// Takes the symbols as they are, adding at the end what is missing.
+fn bytes_two(wire: &Wire) -> Vec<u8> {
+    let mut symbols = wire.symbols.clone();
+    let mut number = |text: &str| {
+        let at = symbols.iter().position(|symbol| symbol == text);
+        at.unwrap_or_else(|| {
+            symbols.push(text.to_owned());
+            symbols.len() - 1
+        }) as u32
+    };
+    let timeseries = wire.series.iter().map(|series| {
+        let pairs = series.labels.iter().flat_map(|(name, value)| [number(name), number(value)]);
+        let mut labels_refs: Vec<u32> = pairs.collect();
+        labels_refs.truncate(series.references.max(labels_refs.len() - 1));
+        v2::TimeSeries {
+            labels_refs,
+            samples: series
+                .samples
+                .iter()
+                .map(|&(timestamp, bits)| v2::Sample {
+                    timestamp,
+                    value: f64::from_bits(bits),
+                    ..v2::Sample::default()
+                })
+                .collect(),
+            histograms: series
+                .histograms
+                .iter()
+                .map(|&timestamp| v2::Histogram { timestamp, ..v2::Histogram::default() })
+                .collect(),
+            metadata: series.kind.map(|kind| v2::Metadata { r#type: kind, ..v2::Metadata::default() }),
+            ..v2::TimeSeries::default()
+        }
+    });
+    let timeseries = timeseries.collect();
+    v2::Request { symbols, timeseries }.encode_to_vec()
+}
+
+/// Everything that went to one receiver, in the order in which it came.
+pub type Recording = Vec<Exchange>;
+
+type Script = dyn Fn(usize, &Exchange) -> Reply + Send + Sync;
+
+/// A receiver that answers by a script, and records.
+pub struct Recorder {
+    pub port: u16,
+    all: Arc<Mutex<Recording>>,
+}
+
+impl Recorder {
+    /// `script` gets the number of the request and the request.
+    pub fn start(script: impl Fn(usize, &Exchange) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let all = Arc::new(Mutex::new(Recording::new()));
+        let (script, kept): (Arc<Script>, _) = (Arc::new(script), all.clone());
+        let start = Instant::now();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (script, all) = (script.clone(), kept.clone());
+                std::thread::spawn(move || while serve(&stream, start, &*script, &all).is_some() {});
+            }
+        });
+        Recorder { port, all }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/api/v1/write", self.port)
+    }
+
+    pub fn recording(&self) -> Recording {
+        self.all.lock().unwrap().clone()
+    }
+
+    pub fn look<T>(&self, look: impl FnOnce(&Recording) -> T) -> T {
+        look(&self.all.lock().unwrap())
+    }
+}
+
+/// One request of a connection. `None` when it is over.
+fn serve(stream: &TcpStream, start: Instant, script: &Script, all: &Mutex<Recording>) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut first_line = String::new();
+    if reader.read_line(&mut first_line).ok()? == 0 {
+        return None;
+    }
+    let came = start.elapsed();
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let Some((name, value)) = line.trim().split_once(':') else { break };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
+    reader.read_exact(&mut body).ok()?;
+    let first_line = first_line.trim().to_owned();
+    let exchange = Exchange {
+        came,
+        answered: came,
+        first_line,
+        headers,
+        body,
+        status: 0,
+        said_written: false,
+        is_unanswered: false,
+    };
+    // The place in the recording is taken at once: requests overlap.
+    let at = {
+        let mut all = all.lock().unwrap();
+        all.push(exchange.clone());
+        all.len() - 1
+    };
+    let reply = script(at, &exchange);
+    std::thread::sleep(reply.after);
+    let mut head = format!("HTTP/1.1 {} X\r\nContent-Length: {}\r\n", reply.status, reply.body.len());
+    if reply.status == 204 {
+        head = "HTTP/1.1 204 No Content\r\n".into();
+    }
+    for (name, value) in &reply.headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    {
+        let exchange = &mut all.lock().unwrap()[at];
+        exchange.answered = start.elapsed();
+        exchange.status = reply.status;
+        exchange.is_unanswered = reply.hangs_up;
+        exchange.said_written = reply.headers.iter().any(|(name, _)| name.ends_with("-Written"));
+    }
+    if reply.hangs_up {
+        return None;
+    }
+    let mut out = stream;
+    if reply.status == 0 {
+        out.write_all(b"\0\x01\x02 this is no HTTP\r\n\r\n").ok()?;
+        return None;
+    }
+    out.write_all(head.as_bytes()).ok()?;
+    out.write_all(b"\r\n").ok()?;
+    out.write_all(&reply.body).ok()
+}
