@@ -13,7 +13,7 @@ use log::LevelFilter;
 
 use crate::config::parse_duration;
 use crate::logging::LogFormat;
-use crate::sources::ebpf::{CgroupChoice, EbpfOptions, Method};
+use crate::sources::ebpf::{CgroupChoice, EbpfOptions, Method, PROBES};
 use crate::sources::host::{COLLECTORS, Flag, FlagDefault, FlagValues, Paths, parse_go_duration};
 use crate::sources::scrape::shard::Shard;
 
@@ -103,10 +103,41 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
     Flag::new("path.sysfs", FlagDefault::Text("/sys"), "Where sysfs is mounted."),
     Flag::new("path.rootfs", FlagDefault::Text("/"), "Where the host's root file system is mounted."),
     Flag::new("path.udev.data", FlagDefault::Text("/run/udev/data"), "Where udev keeps its data."),
+    Flag::new("ebpf", FlagDefault::Switch(true), "Load kernel probes at all; --no-ebpf loads none."),
+    Flag::new(
+        "ebpf.block",
+        FlagDefault::Switch(true),
+        "Measure latency and size of block I/O in the kernel, by device and operation, and by cgroup.",
+    ),
+    Flag::new(
+        "ebpf.drops",
+        FlagDefault::Switch(true),
+        "Count the packets that the kernel drops, by the reason that it gives.",
+    ),
+    Flag::new(
+        "ebpf.irq",
+        FlagDefault::Switch(false),
+        "Measure soft and hard interrupts; costs some 60 ns for each of the events of an interrupt.",
+    ),
+    Flag::new(
+        "ebpf.oom",
+        FlagDefault::Switch(true),
+        "Log and count out-of-memory kills with the victim's cgroup.",
+    ),
+    Flag::new(
+        "ebpf.process",
+        FlagDefault::Switch(true),
+        "Count forks, execs and exits, how processes end and how long they live.",
+    ),
     Flag::new(
         "ebpf.runqueue",
         FlagDefault::Switch(true),
         "Measure run-queue latency and context switches in the kernel, for the host and its cgroups.",
+    ),
+    Flag::new(
+        "ebpf.tcp",
+        FlagDefault::Switch(true),
+        "Measure TCP connects, round-trip times, retransmits and resets, for the host and its cgroups.",
     ),
     Flag::new(
         "ebpf.runqueue.method",
@@ -137,10 +168,21 @@ pub enum Command {
     Run(Box<Options>),
     /// `check FILE`
     Check(PathBuf),
+    /// `ebpf list`, `doctor`
+    Look(Look, Box<Options>),
     /// `health`: asks the collector that listens there.
     Health(String),
     /// Text for standard output, exit status 0.
     Print(String),
+}
+
+/// What is looked at, instead of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// The kernel probes, and what they cost so far.
+    Probes,
+    /// What this host lets the collector do.
+    Host,
 }
 
 /// The flags of a run, checked.
@@ -191,6 +233,17 @@ pub fn parse(arguments: Vec<String>) -> Result<Command, String> {
             (Some(file), 2) => return Ok(Command::Check(file.into())),
             _ => return Err("usage: collector check FILE".into()),
         },
+        Some("ebpf") => {
+            if arguments.get(1).map(String::as_str) != Some("list") {
+                return Err("usage: collector ebpf list".into());
+            }
+            arguments.drain(..2);
+            return look(Look::Probes, arguments);
+        }
+        Some("doctor") => {
+            arguments.pop_front();
+            return look(Look::Host, arguments);
+        }
         Some("health") => {
             arguments.pop_front();
             let values = parse_flags(arguments)?.values;
@@ -204,6 +257,12 @@ pub fn parse(arguments: Vec<String>) -> Result<Command, String> {
         return Ok(Command::Print(print(&parsed.rest)));
     }
     resolve(parsed).map(|options| Command::Run(Box::new(options)))
+}
+
+/// A command that takes the flags of a run.
+fn look(what: Look, arguments: VecDeque<String>) -> Result<Command, String> {
+    let options = resolve(parse_flags(arguments)?)?;
+    Ok(Command::Look(what, Box::new(options)))
 }
 
 /// Replaces each `@file` by the lines of that file.
@@ -423,7 +482,7 @@ fn resolve_ebpf(values: &FlagValues, log_level: LevelFilter) -> Result<EbpfOptio
         _ => return Err(choice("ebpf.runqueue.cgroups")),
     };
     Ok(EbpfOptions {
-        enabled: values.switch("ebpf.runqueue"),
+        probes: wanted_probes(values),
         method,
         cgroups,
         procfs: values.text("path.procfs").into(),
@@ -431,6 +490,15 @@ fn resolve_ebpf(values: &FlagValues, log_level: LevelFilter) -> Result<EbpfOptio
         messages: log_level == LevelFilter::Debug,
         ..EbpfOptions::default()
     })
+}
+
+/// The names of the probes that run.
+fn wanted_probes(values: &FlagValues) -> Vec<String> {
+    if !values.switch("ebpf") {
+        return Vec::new();
+    }
+    let wanted = PROBES.iter().filter(|probe| values.switch(&format!("ebpf.{}", probe.name)));
+    wanted.map(|probe| probe.name.to_owned()).collect()
 }
 
 #[cfg(test)]

@@ -27,7 +27,18 @@ pub fn metrics() -> String {
             collector.families.iter().copied(),
         );
     }
-    section(&mut text, "Kernel probes", "See [ebpf.md](ebpf.md).\n", ebpf::families());
+    section(&mut text, "Kernel probes", "See [ebpf.md](ebpf.md).\n", ebpf::shared_families());
+    for probe in ebpf::PROBES {
+        let on = if probe.default_on { "On by default." } else { "Off by default." };
+        let hooks: Vec<&str> = ebpf::list::hooks(probe).collect();
+        let about = format!(
+            "{on} Switch: `--[no-]ebpf.{}`. Tracepoints: {}. From the kernel's BTF: {}.\n",
+            probe.name,
+            hooks.join(", "),
+            probe.needs
+        );
+        section(&mut text, &format!("Kernel probe {}", probe.name), &about, probe.families.iter().copied());
+    }
     section(&mut text, "The collector itself", "", self_metrics::families());
     let about = "Only in what is pushed, as Prometheus gives them to what it scrapes.\n";
     section(&mut text, "The pushed target", about, PUSHED_FAMILIES.iter().copied());
