@@ -4,12 +4,16 @@
 
 #[path = "probes/block.rs"]
 mod block;
+#[path = "probes/cost.rs"]
+mod cost;
 #[path = "probes/irq.rs"]
 mod irq;
 #[path = "probes/network.rs"]
 mod network;
 #[path = "probes/processes.rs"]
 mod processes;
+#[path = "probes/programs.rs"]
+mod programs;
 #[path = "probes/suite.rs"]
 mod suite;
 

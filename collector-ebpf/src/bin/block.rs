@@ -7,7 +7,6 @@
 //! Cost: some 200 ns a request. It refuses what is no read, write, flush or discard (commands that a program sends by
 //! itself, the management of zones), and what has no requests (device mapper, md: their disks below have them).
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod kernel_side {
@@ -58,6 +57,8 @@ mod kernel_side {
         NODE_ID,
         /// Whether a request itself points to its disk (up to 5.16); else its queue does.
         DISK_BY_REQUEST,
+        /// Whether `block_rq_issue` gives the queue before the request (up to 5.10).
+        QUEUE_COMES_FIRST,
         /// Whether cgroups are told apart.
         BY_CGROUP,
         /// Sets of cgroup slots in a row, a power of two.
@@ -126,19 +127,27 @@ mod kernel_side {
         if kept != 0 {
             return kept;
         }
-        match ISSUED.get_ptr(issued_place(request as u64)) {
+        match place_of::<R>(request) {
             // SAFETY: the map's memory lives as long as the program; a place that another CPU writes to at this
             // moment is one that another request has taken, which is what is looked at.
-            Some(slot) if unsafe { (*slot).request } == request as u64 => unsafe { (*slot).ns },
+            Some((number, slot)) if unsafe { (*slot).request } == number => unsafe { (*slot).ns },
             _ => 0,
         }
     }
 
+    /// The number of a request, and the place where its time is kept.
+    #[inline(always)]
+    fn place_of<R: Read>(request: Object) -> Option<(u64, *mut Issued)> {
+        let number = R::number(request, ISSUED.get_ptr(0)?.cast());
+        Some((number, ISSUED.get_ptr_mut(issued_place(number))?))
+    }
+
     fn issue<R: Read, C: Arguments>(context: &C) {
-        let request: Object = context.argument(0);
-        if let Some(slot) = ISSUED.get_ptr_mut(issued_place(request as u64)) {
+        let request: Object =
+            if QUEUE_COMES_FIRST.load() != 0 { context.argument(1) } else { context.argument(0) };
+        if let Some((number, slot)) = place_of::<R>(request) {
             // SAFETY: as in `issued`; the helper has no conditions.
-            unsafe { *slot = Issued { request: request as u64, ns: bpf_ktime_get_ns() } };
+            unsafe { *slot = Issued { request: number, ns: bpf_ktime_get_ns() } };
         }
     }
 
@@ -156,7 +165,9 @@ mod kernel_side {
         let operation = operation(flags & 0xff);
         let id = device::<R>(request);
         // A request may be done in parts: it is one when the last of them is.
-        if operation >= OPERATIONS.len() || id == 0 || bytes < left {
+        // A write without bytes asks for a flush, which is a request of its own.
+        let asks_for_flush = operation == 1 && bytes == 0;
+        if operation >= OPERATIONS.len() || id == 0 || bytes < left || asks_for_flush {
             return;
         }
         let (Some(lost), Some(table)) = (LOST.get_ptr_mut(row), DEVICES.get_ptr_mut(0)) else { return };

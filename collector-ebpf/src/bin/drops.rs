@@ -4,7 +4,6 @@
 //!
 //! Cost: some 100 ns a dropped packet, nothing for the others. It refuses what the kernel has used up and only then freed.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod kernel_side {

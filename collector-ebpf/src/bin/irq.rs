@@ -7,7 +7,6 @@
 //!
 //! Each CPU counts in a bank of its own: soft interrupts do not interrupt each other there, nor do hard ones.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod kernel_side {

@@ -6,7 +6,6 @@
 //! Cost: some microseconds a kill; on older kernels two loads an exit. What user space learns goes through a ring
 //! buffer, at most so many a second; the others are counted.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod kernel_side {

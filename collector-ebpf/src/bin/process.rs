@@ -5,7 +5,6 @@
 //! Cost: some 150 ns each. A process is counted once, when its last thread ends where the kernel says which that is
 //! (6.16), else when its first thread does.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod kernel_side {

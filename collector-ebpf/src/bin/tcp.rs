@@ -6,7 +6,6 @@
 //!
 //! It refuses other protocols that share the tracepoint, and resets for which there is no socket in the cgroups' counts.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod kernel_side {
@@ -122,13 +121,13 @@ mod kernel_side {
         // SAFETY: a helper without conditions.
         let now = unsafe { bpf_ktime_get_ns() };
         if to == SYN_SENT {
-            if let Some(slot) = STARTED.get_ptr_mut(started_place(socket as u64)) {
+            if let Some((number, slot)) = place_of::<R>(socket) {
                 // SAFETY: as in `host`; a place that another socket takes at this moment is lost to this one.
-                unsafe { *slot = Started { socket: socket as u64, ns: now } };
+                unsafe { *slot = Started { socket: number, ns: now } };
             }
         } else if from == SYN_SENT {
             if to == ESTABLISHED {
-                let waited = now.saturating_sub(started(socket));
+                let waited = now.saturating_sub(started::<R>(socket));
                 if waited == now {
                     add(&mut bank.connect_slots, 1);
                 } else {
@@ -152,12 +151,19 @@ mod kernel_side {
         }
     }
 
+    /// The number of a socket, and the place where its beginning is kept.
+    #[inline(always)]
+    fn place_of<R: Read>(socket: Object) -> Option<(u64, *mut Started)> {
+        let number = R::number(socket, STARTED.get_ptr(0)?.cast());
+        Some((number, STARTED.get_ptr_mut(started_place(number))?))
+    }
+
     /// When the socket began to connect, 0 where nobody knows.
     #[inline(always)]
-    fn started(socket: Object) -> u64 {
-        match STARTED.get_ptr(started_place(socket as u64)) {
+    fn started<R: Read>(socket: Object) -> u64 {
+        match place_of::<R>(socket) {
             // SAFETY: as in `host`.
-            Some(slot) if unsafe { (*slot).socket } == socket as u64 => unsafe { (*slot).ns },
+            Some((number, slot)) if unsafe { (*slot).socket } == number => unsafe { (*slot).ns },
             _ => 0,
         }
     }

@@ -196,8 +196,12 @@ impl<'a> Iterator for Rows<'a> {
 fn look_up(find: &mut Finder<'_>) -> Result<u32, ProbeError> {
     let request = find.btf.structure("request")?;
     find.tracepoint("block_rq_complete", &[(0, request)])?;
-    // `block_rq_issue(queue, request)` before 5.11.
-    find.tracepoint("block_rq_issue", &[(0, request)])?;
+    // It was `block_rq_issue(queue, request)` before 5.11.
+    let queue_first = find.tracepoint("block_rq_issue", &[(0, request)]).is_err();
+    if queue_first {
+        find.tracepoint("block_rq_issue", &[(1, request)])?;
+    }
+    find.set("QUEUE_COMES_FIRST", u32::from(queue_first));
     find.member(request, "cmd_flags", 4, "REQUEST_FLAGS")?;
     find.member(request, "__data_len", 4, "REQUEST_BYTES")?;
     find.member(request, "start_time_ns", 8, "REQUEST_START")?;
