@@ -97,7 +97,7 @@ fn boot(kernel: &Path, image: &Path) -> anyhow::Result<String> {
     let mut qemu = Command::new("qemu-system-x86_64")
         .args(["-machine", "q35", "-cpu", "max", "-accel", "tcg,thread=single", "-smp", "2", "-m", "1024"])
         .args(["-nographic", "-no-reboot", "-nic", "none", "-append"])
-        .arg("console=ttyS0 quiet panic=-1 cgroup_no_v1=all")
+        .arg("console=ttyS0 quiet loglevel=1 panic=-1 cgroup_no_v1=all")
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
