@@ -13,6 +13,7 @@ pub mod irq;
 pub mod kernel;
 pub mod oom;
 pub mod process;
+pub mod reclaim;
 pub mod runqueue;
 pub mod scale;
 pub mod tcp;

@@ -130,6 +130,11 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
         "Count forks, execs and exits, how processes end and how long they live.",
     ),
     Flag::new(
+        "ebpf.reclaim",
+        FlagDefault::Switch(true),
+        "Measure how long tasks wait for memory to be reclaimed or compacted, for the host and its cgroups.",
+    ),
+    Flag::new(
         "ebpf.runqueue",
         FlagDefault::Switch(true),
         "Measure run-queue latency and context switches in the kernel, for the host and its cgroups.",

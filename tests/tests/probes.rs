@@ -8,6 +8,8 @@ mod block;
 mod cost;
 #[path = "probes/irq.rs"]
 mod irq;
+#[path = "probes/memory.rs"]
+mod memory;
 #[path = "probes/network.rs"]
 mod network;
 #[path = "probes/processes.rs"]

@@ -69,7 +69,8 @@ mod kernel_side {
         // SAFETY: helpers without conditions; the maps' memory lives as long as the program, and holds but numbers.
         let (now, row) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id() & ROW_MASK.load()) };
         let Some(bank) = HOST.get_ptr_mut(row).map(|bank| unsafe { &mut *bank }) else { return };
-        let Some(slot) = STARTED.get_ptr_mut(started_place(kind, pid)).map(|slot| unsafe { &mut *slot }) else {
+        let Some(slot) = STARTED.get_ptr_mut(started_place(kind, pid)).map(|slot| unsafe { &mut *slot })
+        else {
             return;
         };
         if slot.task != task as u64 || slot.ns == 0 {

@@ -134,7 +134,8 @@ fn connections_are_counted_by_their_fate() {
     assert!(grown[0] >= count(CONNECTED + RESET) && grown[4] >= connects, "{grown:?}");
     assert!(grown[2] >= 2.0 * count(CONNECTED), "both ends have a round-trip time: {grown:?}");
     assert!(grown[3] >= count(REFUSED + STALLED) && grown[7] >= count(STALLED), "{grown:?}");
-    assert!(grown[5] >= count(RESET + REFUSED) && grown[6] >= count(RESET + REFUSED), "{grown:?}");
+    // Some kernels (5.10 is one) do not tell of resets for which there is no socket.
+    assert!(grown[5] >= count(RESET) && grown[6] >= count(RESET + REFUSED), "{grown:?}");
     let mean = grown[1] / grown[0];
     assert!(mean > 0.0 && mean < 0.1, "{mean} s a connect over loopback");
     assert_eq!(probe.lost(), 0.0);

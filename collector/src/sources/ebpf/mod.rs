@@ -17,6 +17,7 @@ pub mod list;
 mod load;
 mod oom;
 mod process;
+mod reclaim;
 mod runqueue;
 mod statistics;
 mod tcp;
@@ -60,8 +61,16 @@ pub struct Probe {
 }
 
 /// Every probe, in the order of their names.
-pub static PROBES: &[&Probe] =
-    &[&block::PROBE, &drops::PROBE, &irq::PROBE, &oom::PROBE, &process::PROBE, &runqueue::PROBE, &tcp::PROBE];
+pub static PROBES: &[&Probe] = &[
+    &block::PROBE,
+    &drops::PROBE,
+    &irq::PROBE,
+    &oom::PROBE,
+    &process::PROBE,
+    &reclaim::PROBE,
+    &runqueue::PROBE,
+    &tcp::PROBE,
+];
 
 /// A probe in the kernel, and the reader of what it counts.
 trait Running: Send {
