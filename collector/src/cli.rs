@@ -2,8 +2,10 @@
 //! one table, and those of the collectors from theirs.
 
 mod help;
+mod probes;
 
 pub use help::usage;
+pub use probes::PROBE_FLAGS;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ use log::LevelFilter;
 
 use crate::config::parse_duration;
 use crate::logging::LogFormat;
-use crate::sources::ebpf::{CgroupChoice, EbpfOptions, Method, PROBES};
+use crate::sources::ebpf::EbpfOptions;
 use crate::sources::host::{COLLECTORS, Flag, FlagDefault, FlagValues, Paths, parse_go_duration};
 use crate::sources::scrape::shard::Shard;
 
@@ -103,62 +105,6 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
     Flag::new("path.sysfs", FlagDefault::Text("/sys"), "Where sysfs is mounted."),
     Flag::new("path.rootfs", FlagDefault::Text("/"), "Where the host's root file system is mounted."),
     Flag::new("path.udev.data", FlagDefault::Text("/run/udev/data"), "Where udev keeps its data."),
-    Flag::new("ebpf", FlagDefault::Switch(true), "Load kernel probes at all; --no-ebpf loads none."),
-    Flag::new(
-        "ebpf.block",
-        FlagDefault::Switch(true),
-        "Measure latency and size of block I/O in the kernel, by device and operation, and by cgroup.",
-    ),
-    Flag::new(
-        "ebpf.drops",
-        FlagDefault::Switch(true),
-        "Count the packets that the kernel drops, by the reason that it gives.",
-    ),
-    Flag::new(
-        "ebpf.irq",
-        FlagDefault::Switch(false),
-        "Measure soft and hard interrupts; costs some 60 ns for each of the events of an interrupt.",
-    ),
-    Flag::new(
-        "ebpf.oom",
-        FlagDefault::Switch(true),
-        "Log and count out-of-memory kills with the victim's cgroup.",
-    ),
-    Flag::new(
-        "ebpf.process",
-        FlagDefault::Switch(true),
-        "Count forks, execs and exits, how processes end and how long they live.",
-    ),
-    Flag::new(
-        "ebpf.reclaim",
-        FlagDefault::Switch(true),
-        "Measure how long tasks wait for memory to be reclaimed or compacted, for the host and its cgroups.",
-    ),
-    Flag::new(
-        "ebpf.runqueue",
-        FlagDefault::Switch(true),
-        "Measure run-queue latency and context switches in the kernel, for the host and its cgroups.",
-    ),
-    Flag::new(
-        "ebpf.tcp",
-        FlagDefault::Switch(true),
-        "Measure TCP connects, round-trip times, retransmits and resets, for the host and its cgroups.",
-    ),
-    Flag::new(
-        "ebpf.runqueue.method",
-        FlagDefault::Text("auto"),
-        "How waits are measured: accounted (the kernel's run_delay), stamped (at wakeups), or auto.",
-    ),
-    Flag::new(
-        "ebpf.runqueue.cgroups",
-        FlagDefault::Text("auto"),
-        "By which hierarchy cgroups are told apart: auto, unified, scheduler, or off.",
-    ),
-    Flag::new(
-        "ebpf.btf",
-        FlagDefault::Text(crate::sources::ebpf::KERNEL_BTF),
-        "BTF of the running kernel; with any other file the probes take raw tracepoints.",
-    ),
     Flag::new(
         "log.level",
         FlagDefault::Text("info"),
@@ -300,7 +246,8 @@ struct Parsed {
 }
 
 fn every_flag() -> impl Iterator<Item = &'static Flag> {
-    PROGRAM_FLAGS.iter().chain(COLLECTORS.iter().flat_map(|collector| collector.flags))
+    let program = PROGRAM_FLAGS.iter().chain(PROBE_FLAGS);
+    program.chain(COLLECTORS.iter().flat_map(|collector| collector.flags))
 }
 
 /// The flag of that name: what it takes when not given, and of which it is the old name.
@@ -449,7 +396,7 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
         web_config: file("web.config.file"),
         telemetry_path,
         exporter_metrics: !values.switch("web.disable-exporter-metrics"),
-        ebpf: resolve_ebpf(&values, log_level)?,
+        ebpf: probes::resolve(&values, log_level)?,
         shard: resolve_shard(&values)?,
         max_requests: usize::try_from(at_least_0("web.max-requests")?).unwrap_or(usize::MAX),
         open_metrics: values.switch("web.enable-openmetrics"),
@@ -469,41 +416,6 @@ fn resolve_shard(values: &FlagValues) -> Result<Option<Shard>, String> {
     let replicas = u32::try_from(values.int("shard.replication-factor")?).unwrap_or(0);
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Shard::parse(text, replicas, host.trim()).map(Some)
-}
-
-fn resolve_ebpf(values: &FlagValues, log_level: LevelFilter) -> Result<EbpfOptions, String> {
-    let choice = |flag: &str| format!("--{flag}: unrecognized choice {:?}, try --help", values.text(flag));
-    let method = match values.text("ebpf.runqueue.method") {
-        "auto" => Method::Auto,
-        "accounted" => Method::Accounted,
-        "stamped" => Method::Stamped,
-        _ => return Err(choice("ebpf.runqueue.method")),
-    };
-    let cgroups = match values.text("ebpf.runqueue.cgroups") {
-        "auto" => CgroupChoice::Auto,
-        "unified" => CgroupChoice::Unified,
-        "scheduler" => CgroupChoice::Scheduler,
-        "off" => CgroupChoice::Off,
-        _ => return Err(choice("ebpf.runqueue.cgroups")),
-    };
-    Ok(EbpfOptions {
-        probes: wanted_probes(values),
-        method,
-        cgroups,
-        procfs: values.text("path.procfs").into(),
-        btf: values.text("ebpf.btf").into(),
-        messages: log_level == LevelFilter::Debug,
-        ..EbpfOptions::default()
-    })
-}
-
-/// The names of the probes that run.
-fn wanted_probes(values: &FlagValues) -> Vec<String> {
-    if !values.switch("ebpf") {
-        return Vec::new();
-    }
-    let wanted = PROBES.iter().filter(|probe| values.switch(&format!("ebpf.{}", probe.name)));
-    wanted.map(|probe| probe.name.to_owned()).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::{self, PROGRAM_FLAGS};
+use crate::cli::{self, PROBE_FLAGS, PROGRAM_FLAGS};
 use crate::config::{HTTP_KEYS, HTTP_SECTIONS, KEYS, Key, RELABEL_KEYS, RELABEL_SECTIONS};
 use crate::model::{Family, Kind};
 use crate::reader::PUSHED_FAMILIES;
@@ -80,7 +80,7 @@ pub fn configuration() -> String {
     key_table(&mut text, RELABEL_KEYS.iter());
     text.push_str("\n## The command line\n\n| flag | meaning |\n|-|-|\n");
     let collectors = COLLECTORS.iter().flat_map(|collector| collector.flags);
-    for flag in PROGRAM_FLAGS.iter().chain(collectors).filter(|flag| !flag.hidden) {
+    for flag in PROGRAM_FLAGS.iter().chain(PROBE_FLAGS).chain(collectors).filter(|flag| !flag.hidden) {
         let usage = cli::usage(flag).replace('|', "\\|");
         let _ = writeln!(text, "| `{usage}` | {} |", flag.help.replace('|', "\\|"));
     }

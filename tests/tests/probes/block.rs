@@ -133,7 +133,9 @@ fn requests_are_counted_by_device_operation_and_size() {
     near("seconds in the queue and the device", seen, truth, 0.1 * truth + 0.005);
 }
 
+/// Not where other things are: it changes how a device throttles.
 #[test]
+#[ignore = "run in a guest by `cargo xtask vm`"]
 fn times_are_kept_where_the_kernel_does_not_keep_them() {
     let test = "times_are_kept_where_the_kernel_does_not_keep_them";
     if std::env::var_os("COLLECTOR_TEST_VM").is_none() {
