@@ -94,7 +94,7 @@ impl Probe {
 
     /// The native histograms of the last tick.
     pub fn natives(&self) -> impl Iterator<Item = &NativeHistogram> {
-        self.batches.iter().flat_map(|batch| batch.histograms())
+        self.batches.iter().flat_map(Batch::histograms)
     }
 
     pub fn lost(&self) -> f64 {

@@ -95,7 +95,7 @@ fn build() -> anyhow::Result<Vec<(String, PathBuf)>> {
 fn boot(kernel: &Path, image: &Path) -> anyhow::Result<String> {
     let console = image.with_extension("console");
     let mut qemu = Command::new("qemu-system-x86_64")
-        .args(["-machine", "q35", "-cpu", "max", "-accel", "tcg,thread=single", "-smp", "2", "-m", "1024"])
+        .args(["-machine", "q35", "-cpu", "max", "-accel", "tcg,thread=single", "-smp", "2", "-m", "2048"])
         .args(["-nographic", "-no-reboot", "-nic", "none", "-append"])
         .arg("console=ttyS0 quiet loglevel=1 panic=-1 cgroup_no_v1=all")
         .arg("-kernel")

@@ -138,12 +138,6 @@ fn requests_are_counted_by_device_operation_and_size() {
 #[ignore = "run in a guest by `cargo xtask vm`"]
 fn times_are_kept_where_the_kernel_does_not_keep_them() {
     let test = "times_are_kept_where_the_kernel_does_not_keep_them";
-    if std::env::var_os("COLLECTOR_TEST_VM").is_none() {
-        return skip(
-            test,
-            "it changes how a device throttles: only in a guest of its own (`cargo xtask vm`)",
-        );
-    }
     let _alone = alone();
     let Some(device) = LoopDevice::create_or_skip(test) else { return };
     // Without write-back throttling the queue does not keep the time of issue.
