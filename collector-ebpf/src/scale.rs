@@ -48,6 +48,10 @@ impl Tables {
     /// When the program is compiled: where a cell has more bounds than [`Tables::bucket`] steps over.
     pub const fn new(spec: &Spec) -> Self {
         let upper = upper_bounds(spec);
+        assert!(
+            upper[0] >= 2 << CELL_BITS,
+            "below, the cell of an even value is that of the odd one after it"
+        );
         let first = first_buckets(&upper);
         assert!(most_bounds_in_a_cell(&first) <= 2, "bucket() steps over two bounds at most");
         Tables { upper, first }
@@ -218,10 +222,10 @@ pub const TIME: Spec = Spec {
 };
 pub static TIME_TABLES: Tables = Tables::new(&TIME);
 
-/// Sizes of requests: one bucket an octave from 1 byte to 64 MiB.
+/// Sizes of requests, which are whole sectors or nothing: one bucket an octave from 256 bytes to 64 MiB.
 pub const SIZE: Spec = Spec {
     schema: 0,
-    zero_log2: 0,
+    zero_log2: 8,
     highest_log2: 26,
     unit: 1,
     classic: &[

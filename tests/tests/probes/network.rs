@@ -124,11 +124,9 @@ fn connections_are_counted_by_their_fate() {
     assert_eq!(of("connections", "kind", "accepted"), 0.0, "the server is in another cgroup");
     assert_eq!(of("resets", "direction", "sent"), count(RESET));
     assert_eq!(of("resets", "direction", "received"), count(REFUSED));
-    assert_eq!(
-        of("retransmits", "cgroup", &cgroup.path),
-        count(STALLED),
-        "one SYN more for each that stalls"
-    );
+    // One SYN more for each that stalls; on a busy machine something else may be sent twice.
+    let again = of("retransmits", "cgroup", &cgroup.path);
+    assert!(again >= count(STALLED) && again <= 2.0 * count(STALLED), "{again} retransmits");
     // The host has others too, but few in this time.
     let connects = count(CONNECTED + RESET + REFUSED + STALLED);
     assert!(grown[0] >= count(CONNECTED + RESET) && grown[4] >= connects, "{grown:?}");
