@@ -78,7 +78,7 @@ fn compare() {
         assert!(wait_for(Duration::from_secs(10), || get(&url).is_some()), "{}", process.log());
         (process, url)
     };
-    let programs = [start(theirs, AS_UPSTREAM), start(&ours, &["--no-ebpf.runqueue"])];
+    let programs = [start(theirs, AS_UPSTREAM), start(&ours, &["--no-ebpf"])];
     for (how, scrape) in [("gzip, as Prometheus asks", scrape_gzip as fn(&str)), ("plain", scrape_plain)] {
         let mut best = [f64::MAX; 2];
         for _ in 0..ROUNDS {

@@ -4,7 +4,12 @@
 //! into read-only data before the program is loaded. The verifier sees frozen data as constants, so that a member
 //! read through [`Direct`] stays typed, and a branch on such a constant costs nothing where it isn't taken.
 
+use aya_ebpf::Argument;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
+
+use crate::cgroups::{CgroupSet, CgroupSlot, WAYS};
+use crate::scale::{SIZE_TABLES, SizeHistogram, TIME_TABLES, TimeHistogram};
 
 /// `number & MASK`, done where the verifier sees it. The compiler would leave out a mask that it knows to change nothing;
 /// but the verifier does not know what the compiler knows.
@@ -26,6 +31,9 @@ pub trait Read {
     /// # Safety
     /// `object` is a kernel pointer that the program may follow, `offset` that of a member of this size.
     unsafe fn member<T: Copy>(object: Object, offset: u32) -> T;
+
+    /// A number that tells `object` from others of its kind, as long as `origin` is always the same place in a map.
+    fn number(object: Object, origin: *const u8) -> u64;
 }
 
 /// Plain loads: for programs whose arguments the verifier knows by type (`tp_btf`). A bad address reads 0.
@@ -36,6 +44,17 @@ impl Read for Direct {
     unsafe fn member<T: Copy>(object: Object, offset: u32) -> T {
         // SAFETY: the caller vouches for the object; the verifier checks that the load is within it.
         unsafe { object.add(offset as usize).cast::<T>().read_volatile() }
+    }
+
+    #[inline(always)]
+    fn number(object: Object, origin: *const u8) -> u64 {
+        let mut number = object as u64;
+        // The verifier lets nobody reckon with a typed pointer; but the distance between two pointers is a number.
+        // SAFETY: one instruction on registers, without memory or stack.
+        unsafe {
+            core::arch::asm!("{0} -= {1}", inout(reg) number, in(reg) origin, options(pure, nomem, nostack));
+        }
+        number
     }
 }
 
@@ -50,4 +69,170 @@ impl Read for Probed {
             bpf_probe_read_kernel(object.add(offset as usize).cast::<T>()).unwrap_or(core::mem::zeroed())
         }
     }
+
+    #[inline(always)]
+    fn number(object: Object, _: *const u8) -> u64 {
+        object as u64
+    }
+}
+
+/// The arguments of a tracepoint.
+pub trait Arguments {
+    fn argument<T: Argument>(&self, number: usize) -> T;
+}
+
+impl Arguments for BtfTracePointContext {
+    #[inline(always)]
+    fn argument<T: Argument>(&self, number: usize) -> T {
+        self.arg(number)
+    }
+}
+
+impl Arguments for RawTracePointContext {
+    #[inline(always)]
+    fn argument<T: Argument>(&self, number: usize) -> T {
+        self.arg(number)
+    }
+}
+
+/// Declares constants that user space sets before the programs are loaded.
+#[macro_export]
+macro_rules! constants {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        $($(#[$doc])* #[unsafe(no_mangle)] static $name: ::aya_ebpf::Global<u32> = ::aya_ebpf::Global::new(0);)*
+    };
+}
+
+/// Declares the two programs of a tracepoint: as `tp_btf` with plain loads, and as `raw_tp` with checked ones.
+#[macro_export]
+macro_rules! programs {
+    ($($tracepoint:tt => $typed:ident, $raw:ident: $body:ident;)*) => {
+        $(
+            #[::aya_ebpf::macros::btf_tracepoint(function = $tracepoint)]
+            fn $typed(context: ::aya_ebpf::programs::BtfTracePointContext) -> i32 {
+                $body::<$crate::kernel::Direct, _>(&context);
+                0
+            }
+
+            #[::aya_ebpf::macros::raw_tracepoint(tracepoint = $tracepoint)]
+            fn $raw(context: ::aya_ebpf::programs::RawTracePointContext) -> i32 {
+                $body::<$crate::kernel::Probed, _>(&context);
+                0
+            }
+        )*
+    };
+}
+
+/// Declares how the number of a task's cgroup is read, and the offsets for it.
+#[macro_export]
+macro_rules! task_cgroup {
+    () => {
+        $crate::constants! {
+            /// Offsets on the way from a task to its cgroup.
+            TASK_CGROUPS,
+            TASK_GROUP,
+            CSS_SET_CGROUP,
+            GROUP_CGROUP,
+            CGROUP_NODE,
+            NODE_ID,
+            /// A `CgroupSource`.
+            CGROUP_SOURCE,
+        }
+
+        /// The kernfs node of the task's cgroup; null when cgroups are not told apart.
+        #[inline(always)]
+        fn task_node<R: $crate::kernel::Read>(task: $crate::kernel::Object) -> $crate::kernel::Object {
+            use $crate::cgroups::CgroupSource;
+            let source = CGROUP_SOURCE.load();
+            // SAFETY: each member holds a pointer to the object that the next line reads from, or null.
+            unsafe {
+                let cgroup: $crate::kernel::Object = if source == CgroupSource::Unified as u32 {
+                    let set: $crate::kernel::Object = R::member(task, TASK_CGROUPS.load());
+                    R::member(set, CSS_SET_CGROUP.load())
+                } else if source == CgroupSource::Scheduler as u32 {
+                    let group: $crate::kernel::Object = R::member(task, TASK_GROUP.load());
+                    R::member(group, GROUP_CGROUP.load())
+                } else {
+                    return core::ptr::null();
+                };
+                if cgroup.is_null() { core::ptr::null() } else { R::member(cgroup, CGROUP_NODE.load()) }
+            }
+        }
+
+        /// The number of the task's cgroup, 0 when cgroups are not told apart.
+        #[inline(always)]
+        fn task_cgroup<R: $crate::kernel::Read>(task: $crate::kernel::Object) -> u64 {
+            let node = task_node::<R>(task);
+            if node.is_null() {
+                // An autogroup, which the scheduler makes for a session, has no cgroup: its tasks are in the root.
+                let scheduler = $crate::cgroups::CgroupSource::Scheduler as u32;
+                return u64::from(CGROUP_SOURCE.load() == scheduler);
+            }
+            // SAFETY: a member of the node.
+            unsafe { R::member(node, NODE_ID.load()) }
+        }
+    };
+}
+
+/// What every object has at its end.
+#[macro_export]
+macro_rules! object {
+    () => {
+        #[panic_handler]
+        fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+            loop {}
+        }
+
+        #[unsafe(link_section = "license")]
+        #[unsafe(no_mangle)]
+        static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+    };
+}
+
+/// Adds to a counter that other CPUs, or an interrupt of this one, may add to as well.
+///
+/// It is one instruction, which kernels know from their first BPF on: those that give the old value are younger than 5.10.
+#[inline(always)]
+pub fn add(counter: &mut u64, by: u64) {
+    // SAFETY: the reference is to memory of a map, and the addition is atomic.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) by, options(nostack));
+    }
+}
+
+/// Counts a time in a histogram.
+#[inline(always)]
+pub fn count_time(histogram: &mut TimeHistogram, ns: u64) {
+    let bucket = TIME_TABLES.bucket(ns);
+    if bucket < histogram.buckets.len() {
+        add(&mut histogram.buckets[bucket], 1);
+        add(&mut histogram.sum_ns, ns);
+    }
+}
+
+/// Counts a size in a histogram.
+#[inline(always)]
+pub fn count_size(histogram: &mut SizeHistogram, bytes: u64) {
+    let bucket = SIZE_TABLES.bucket(bytes);
+    if bucket < histogram.buckets.len() {
+        add(&mut histogram.buckets[bucket], 1);
+        add(&mut histogram.sum_bytes, bytes);
+    }
+}
+
+/// The slot of a cgroup, taken now if it has none yet, and whether it was.
+#[inline(always)]
+pub fn slot_of(set: &mut CgroupSet, id: u64) -> (Option<&mut CgroupSlot>, bool) {
+    for way in 0..WAYS {
+        if set.slots[way].id == id {
+            return (Some(&mut set.slots[way]), false);
+        }
+    }
+    for way in 0..WAYS {
+        if set.slots[way].id == 0 {
+            set.slots[way].id = id;
+            return (Some(&mut set.slots[way]), true);
+        }
+    }
+    (None, false)
 }

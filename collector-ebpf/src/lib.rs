@@ -5,6 +5,15 @@
 #![no_std]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+pub mod block;
+pub mod cgroups;
+pub mod drops;
+pub mod irq;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;
+pub mod oom;
+pub mod process;
+pub mod reclaim;
 pub mod runqueue;
+pub mod scale;
+pub mod tcp;

@@ -2,8 +2,10 @@
 //! one table, and those of the collectors from theirs.
 
 mod help;
+mod probes;
 
 pub use help::usage;
+pub use probes::PROBE_FLAGS;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ use log::LevelFilter;
 
 use crate::config::parse_duration;
 use crate::logging::LogFormat;
-use crate::sources::ebpf::{CgroupChoice, EbpfOptions, Method};
+use crate::sources::ebpf::EbpfOptions;
 use crate::sources::host::{COLLECTORS, Flag, FlagDefault, FlagValues, Paths, parse_go_duration};
 use crate::sources::scrape::shard::Shard;
 
@@ -109,26 +111,6 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
     Flag::new("path.rootfs", FlagDefault::Text("/"), "Where the host's root file system is mounted."),
     Flag::new("path.udev.data", FlagDefault::Text("/run/udev/data"), "Where udev keeps its data."),
     Flag::new(
-        "ebpf.runqueue",
-        FlagDefault::Switch(true),
-        "Measure run-queue latency and context switches in the kernel, for the host and its cgroups.",
-    ),
-    Flag::new(
-        "ebpf.runqueue.method",
-        FlagDefault::Text("auto"),
-        "How waits are measured: accounted (the kernel's run_delay), stamped (at wakeups), or auto.",
-    ),
-    Flag::new(
-        "ebpf.runqueue.cgroups",
-        FlagDefault::Text("auto"),
-        "By which hierarchy cgroups are told apart: auto, unified, scheduler, or off.",
-    ),
-    Flag::new(
-        "ebpf.btf",
-        FlagDefault::Text(crate::sources::ebpf::KERNEL_BTF),
-        "BTF of the running kernel; with any other file the probes take raw tracepoints.",
-    ),
-    Flag::new(
         "log.level",
         FlagDefault::Text("info"),
         "Least severe level that is logged: debug, info, warn, error.",
@@ -142,10 +124,21 @@ pub enum Command {
     Run(Box<Options>),
     /// `check FILE`
     Check(PathBuf),
+    /// `ebpf list`, `doctor`
+    Look(Look, Box<Options>),
     /// `health`: asks the collector that listens there.
     Health(String),
     /// Text for standard output, exit status 0.
     Print(String),
+}
+
+/// What is looked at, instead of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// The kernel probes, and what they cost so far.
+    Probes,
+    /// What this host lets the collector do.
+    Host,
 }
 
 /// The flags of a run, checked.
@@ -197,6 +190,17 @@ pub fn parse(arguments: Vec<String>) -> Result<Command, String> {
             (Some(file), 2) => return Ok(Command::Check(file.into())),
             _ => return Err("usage: collector check FILE".into()),
         },
+        Some("ebpf") => {
+            if arguments.get(1).map(String::as_str) != Some("list") {
+                return Err("usage: collector ebpf list".into());
+            }
+            arguments.drain(..2);
+            return look(Look::Probes, arguments);
+        }
+        Some("doctor") => {
+            arguments.pop_front();
+            return look(Look::Host, arguments);
+        }
         Some("health") => {
             arguments.pop_front();
             let values = parse_flags(arguments)?.values;
@@ -210,6 +214,12 @@ pub fn parse(arguments: Vec<String>) -> Result<Command, String> {
         return Ok(Command::Print(print(&parsed.rest)));
     }
     resolve(parsed).map(|options| Command::Run(Box::new(options)))
+}
+
+/// A command that takes the flags of a run.
+fn look(what: Look, arguments: VecDeque<String>) -> Result<Command, String> {
+    let options = resolve(parse_flags(arguments)?)?;
+    Ok(Command::Look(what, Box::new(options)))
 }
 
 /// Replaces each `@file` by the lines of that file.
@@ -242,7 +252,8 @@ struct Parsed {
 }
 
 fn every_flag() -> impl Iterator<Item = &'static Flag> {
-    PROGRAM_FLAGS.iter().chain(COLLECTORS.iter().flat_map(|collector| collector.flags))
+    let program = PROGRAM_FLAGS.iter().chain(PROBE_FLAGS);
+    program.chain(COLLECTORS.iter().flat_map(|collector| collector.flags))
 }
 
 /// The flag of that name: what it takes when not given, and of which it is the old name.
@@ -391,7 +402,7 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
         web_config: file("web.config.file"),
         telemetry_path,
         exporter_metrics: !values.switch("web.disable-exporter-metrics"),
-        ebpf: resolve_ebpf(&values, log_level)?,
+        ebpf: probes::resolve(&values, log_level)?,
         shard: resolve_shard(&values)?,
         max_requests: usize::try_from(at_least_0("web.max-requests")?).unwrap_or(usize::MAX),
         open_metrics: values.switch("web.enable-openmetrics"),
@@ -412,32 +423,6 @@ fn resolve_shard(values: &FlagValues) -> Result<Option<Shard>, String> {
     let replicas = u32::try_from(values.int("shard.replication-factor")?).unwrap_or(0);
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Shard::parse(text, replicas, host.trim()).map(Some)
-}
-
-fn resolve_ebpf(values: &FlagValues, log_level: LevelFilter) -> Result<EbpfOptions, String> {
-    let choice = |flag: &str| format!("--{flag}: unrecognized choice {:?}, try --help", values.text(flag));
-    let method = match values.text("ebpf.runqueue.method") {
-        "auto" => Method::Auto,
-        "accounted" => Method::Accounted,
-        "stamped" => Method::Stamped,
-        _ => return Err(choice("ebpf.runqueue.method")),
-    };
-    let cgroups = match values.text("ebpf.runqueue.cgroups") {
-        "auto" => CgroupChoice::Auto,
-        "unified" => CgroupChoice::Unified,
-        "scheduler" => CgroupChoice::Scheduler,
-        "off" => CgroupChoice::Off,
-        _ => return Err(choice("ebpf.runqueue.cgroups")),
-    };
-    Ok(EbpfOptions {
-        enabled: values.switch("ebpf.runqueue"),
-        method,
-        cgroups,
-        procfs: values.text("path.procfs").into(),
-        btf: values.text("ebpf.btf").into(),
-        messages: log_level == LevelFilter::Debug,
-        ..EbpfOptions::default()
-    })
 }
 
 #[cfg(test)]

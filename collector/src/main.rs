@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use collector::cli::{self, Command};
-use collector::daemon;
+use collector::cli::{self, Command, Look};
+use collector::{daemon, doctor};
 
 fn main() -> ExitCode {
     let fail = |message: &dyn std::fmt::Display| {
@@ -14,6 +14,14 @@ fn main() -> ExitCode {
         Ok(Command::Run(options)) => daemon::run(&options),
         Ok(Command::Print(text)) => {
             print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Look(Look::Probes, _)) => {
+            print!("{}", collector::sources::ebpf::list::text());
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Look(Look::Host, options)) => {
+            print!("{}", doctor::report(&options));
             ExitCode::SUCCESS
         }
         Ok(Command::Check(file)) => match daemon::check(&file) {

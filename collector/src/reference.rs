@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::{self, PROGRAM_FLAGS};
+use crate::cli::{self, PROBE_FLAGS, PROGRAM_FLAGS};
 use crate::config::{HTTP_KEYS, HTTP_SECTIONS, KEYS, Key, RELABEL_KEYS, RELABEL_SECTIONS};
 use crate::model::{Family, Kind};
 use crate::reader::PUSHED_FAMILIES;
@@ -27,7 +27,18 @@ pub fn metrics() -> String {
             collector.families.iter().copied(),
         );
     }
-    section(&mut text, "Kernel probes", "See [ebpf.md](ebpf.md).\n", ebpf::families());
+    section(&mut text, "Kernel probes", "See [ebpf.md](ebpf.md).\n", ebpf::shared_families());
+    for probe in ebpf::PROBES {
+        let on = if probe.default_on { "On by default." } else { "Off by default." };
+        let hooks: Vec<&str> = ebpf::list::hooks(probe).collect();
+        let about = format!(
+            "{on} Switch: `--[no-]ebpf.{}`. Tracepoints: {}. From the kernel's BTF: {}.\n",
+            probe.name,
+            hooks.join(", "),
+            probe.needs
+        );
+        section(&mut text, &format!("Kernel probe {}", probe.name), &about, probe.families.iter().copied());
+    }
     section(&mut text, "The collector itself", "", self_metrics::families());
     let about = "Only in what is pushed, as Prometheus gives them to what it scrapes.\n";
     section(&mut text, "The pushed target", about, PUSHED_FAMILIES.iter().copied());
@@ -69,7 +80,7 @@ pub fn configuration() -> String {
     key_table(&mut text, RELABEL_KEYS.iter());
     text.push_str("\n## The command line\n\n| flag | meaning |\n|-|-|\n");
     let collectors = COLLECTORS.iter().flat_map(|collector| collector.flags);
-    for flag in PROGRAM_FLAGS.iter().chain(collectors).filter(|flag| !flag.hidden) {
+    for flag in PROGRAM_FLAGS.iter().chain(PROBE_FLAGS).chain(collectors).filter(|flag| !flag.hidden) {
         let usage = cli::usage(flag).replace('|', "\\|");
         let _ = writeln!(text, "| `{usage}` | {} |", flag.help.replace('|', "\\|"));
     }

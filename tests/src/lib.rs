@@ -3,6 +3,7 @@
 pub mod allocation;
 pub mod bus;
 pub mod certificates;
+pub mod cgroup;
 pub mod exposition;
 pub mod fixtures;
 pub mod fuse;
@@ -10,6 +11,7 @@ pub mod logged;
 pub mod made;
 pub mod mutate;
 pub mod netns;
+pub mod probe;
 pub mod process;
 pub mod proto;
 pub mod random;

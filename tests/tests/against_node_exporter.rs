@@ -205,7 +205,7 @@ fn run(program: &Path, replaced: &[&str], flags: &[String]) {
         UPSTREAM.iter().filter(|flag| !is_replaced(flag)).map(|&flag| flag.to_owned()).collect();
     theirs.extend_from_slice(flags);
     let node_exporter = NodeExporter::start(program, folder.path(), &theirs);
-    let mut arguments: Vec<&str> = vec!["--no-ebpf.runqueue"];
+    let mut arguments: Vec<&str> = vec!["--no-ebpf"];
     arguments.extend(flags.iter().map(String::as_str));
     let collector = Collector::start(free_port(), folder.path(), &arguments);
     let mut wrong: Option<BTreeSet<String>> = None;

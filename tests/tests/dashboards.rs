@@ -101,7 +101,7 @@ fn what_is_queried_is_given() {
     arguments.push("--collector.systemd.enable-restarts-metrics");
     // The dashboard queries fields of the network's statistics that are not among the defaults.
     arguments.push("--collector.netstat.fields=.*");
-    arguments.push("--no-ebpf.runqueue");
+    arguments.push("--no-ebpf");
     let collector = Collector::start(free_port(), folder.path(), &arguments);
     let page = collector.metrics();
     let mut missing = check("node_mixin.txt", &page);

@@ -127,7 +127,7 @@ impl Subject {
     fn new(address: &str, folder: &Path, flags: &[&str]) -> Self {
         let (port, log) = (free_port(), folder.join("collector.log"));
         let child = Command::new(collector_binary())
-            .args(["--no-ebpf.runqueue", "--collector.disable-defaults", "--collector.deadline=1s"])
+            .args(["--no-ebpf", "--collector.disable-defaults", "--collector.deadline=1s"])
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .args(flags)
             .env("DBUS_SYSTEM_BUS_ADDRESS", address)

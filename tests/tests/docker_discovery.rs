@@ -128,7 +128,7 @@ fn containers_of_a_daemon_come_and_go() {
         daemon.socket.display()
     );
     std::fs::write(&config, text).unwrap();
-    let flags = ["--collector.disable-defaults", "--no-ebpf.runqueue"];
+    let flags = ["--collector.disable-defaults", "--no-ebpf"];
     let config = format!("--config.file={}", config.display());
     let collector = Collector::start(free_port(), folder.path(), &[&[config.as_str()], &flags[..]].concat());
 

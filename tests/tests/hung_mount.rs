@@ -65,7 +65,7 @@ fn a_mount_that_hangs_costs_one_page_its_wait_and_one_thread() {
         Ok(mount) => mount,
         Err(error) => return skip(name, &format!("FUSE can't be mounted: {error}")),
     };
-    let collector = Collector::start(free_port(), folder.path(), &["--no-ebpf.runqueue"]);
+    let collector = Collector::start(free_port(), folder.path(), &["--no-ebpf"]);
     let point = point.to_str().unwrap();
     let before = seen(&scrape(&collector, "30"), point);
     assert_eq!((before.size, before.error), (Some((1000 * BLOCK) as f64), Some(0.0)));

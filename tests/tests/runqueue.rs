@@ -7,79 +7,29 @@
 mod workload;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use collector::model::{Batch, SeriesTable};
-use collector::sources::ebpf::{Attachment, CgroupChoice, EbpfOptions, EbpfReader, Method};
+use collector::sources::ebpf::{Attachment, CgroupChoice, EbpfOptions, Method};
+use collector_tests::cgroup::{Cgroup, Hierarchy, rerun};
+use collector_tests::probe::{Probe, alone};
 use collector_tests::skip::{root_or_skip, skip};
-use workload::{Account, Cgroup, Load};
+use workload::{Account, Load};
 
-/// Loads disturb each other.
-fn alone() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+fn account(probe: &Probe, cgroup: &str) -> Account {
+    let of = |name: &str, kind: &[(&str, &str)]| {
+        let labels: Vec<_> = kind.iter().copied().chain([("cgroup", cgroup)]).collect();
+        probe.value(name, &labels)
+    };
+    Account {
+        wait_s: of("collector_cgroup_runqueue_wait_seconds_total", &[]),
+        runs: of("collector_cgroup_runqueue_waits_total", &[]),
+        voluntary: of("collector_cgroup_context_switches_total", &[("kind", "voluntary")]),
+        involuntary: of("collector_cgroup_context_switches_total", &[("kind", "involuntary")]),
+    }
 }
 
-struct Probe {
-    reader: EbpfReader,
-    table: Arc<SeriesTable>,
-    batch: Batch,
-    time_ms: i64,
-}
-
-impl Probe {
-    fn start(options: &EbpfOptions) -> Self {
-        let table = Arc::<SeriesTable>::default();
-        let reader = EbpfReader::start(options, &[], &table);
-        Probe { reader, table, batch: Batch::default(), time_ms: 0 }
-    }
-
-    /// The probe, or `None` after saying why this test is skipped.
-    fn start_or_skip(test: &str, options: &EbpfOptions) -> Option<Self> {
-        let probe = Self::start(options);
-        match probe.reader.failure() {
-            Some((reason @ ("not_permitted" | "no_btf" | "not_supported"), text)) => {
-                skip(test, &format!("{reason}: {text}"));
-                None
-            }
-            Some((reason, text)) => panic!("{reason}: {text}"),
-            None => Some(probe),
-        }
-    }
-
-    fn tick(&mut self) {
-        self.time_ms += 1_000;
-        let slab = std::mem::take(&mut self.batch);
-        self.reader.read(self.time_ms, || slab, |batch| self.batch = batch);
-    }
-
-    /// The sum over the series of that name whose labels hold all of `labels`.
-    fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let guard = self.table.lock();
-        let series = self.batch.shape().floats().iter().zip(&self.batch.values);
-        let wanted = series.filter(|((id, _), _)| {
-            let view = guard.view(*id);
-            view.name() == name && labels.iter().all(|label| view.labels().any(|own| own == *label))
-        });
-        wanted.map(|(_, value)| value).sum()
-    }
-
-    fn account(&self, cgroup: &str) -> Account {
-        let of = |name: &str, kind: &[(&str, &str)]| {
-            let labels: Vec<_> = kind.iter().copied().chain([("cgroup", cgroup)]).collect();
-            self.value(name, &labels)
-        };
-        Account {
-            wait_s: of("collector_cgroup_runqueue_wait_seconds_total", &[]),
-            runs: of("collector_cgroup_runqueue_waits_total", &[]),
-            voluntary: of("collector_cgroup_context_switches_total", &[("kind", "voluntary")]),
-            involuntary: of("collector_cgroup_context_switches_total", &[("kind", "involuntary")]),
-        }
-    }
-
-    fn lost(&self) -> f64 {
-        self.value("collector_ebpf_lost_total", &[])
-    }
+/// The hierarchy in which a choice finds cgroups.
+fn hierarchy(choice: CgroupChoice) -> Hierarchy {
+    if choice == CgroupChoice::Scheduler { Hierarchy::Of("cpu") } else { Hierarchy::Unified }
 }
 
 fn near(what: &str, seen: f64, truth: f64, share: f64) -> Result<(), String> {
@@ -98,16 +48,16 @@ fn within(what: &str, seen: f64, truth: f64, share: f64) {
 fn measure(test: &str, options: &EbpfOptions, load: &Load) -> Option<(Account, Account)> {
     let _alone = alone();
     let mut probe = Probe::start_or_skip(test, options)?;
-    let cgroup = Cgroup::create_or_skip(test, options.cgroups)?;
+    let cgroup = Cgroup::create_or_skip(test, hierarchy(options.cgroups))?;
     let mut worker = load.spawn();
     cgroup.take(worker.pid());
     worker.warm_up();
     probe.tick();
-    let (seen_before, truth_before) = (probe.account(&cgroup.path), worker.account());
+    let (seen_before, truth_before) = (account(&probe, &cgroup.path), worker.account());
     assert!(seen_before.runs > 0.0, "the cgroup {} is known by its name", cgroup.path);
     worker.run();
     probe.tick();
-    let (seen, truth) = (probe.account(&cgroup.path) - seen_before, worker.account() - truth_before);
+    let (seen, truth) = (account(&probe, &cgroup.path) - seen_before, worker.account() - truth_before);
     eprintln!("{test}: probe {seen:?}, kernel {truth:?}");
     assert!(truth.runs > 100.0, "the load did switch: {truth:?}");
     assert!(probe.lost() < 0.001 * truth.runs, "nothing is lost");
@@ -244,7 +194,7 @@ fn histogram_is_the_sum(test: &str, cgroups: CgroupChoice) {
     within("sum", sum, probe.value("collector_cgroup_runqueue_wait_seconds_total", &[]), 0.01);
     let highest = probe.value("collector_runqueue_latency_seconds_bucket", &[("le", "10")]);
     within("highest bucket", highest, count, 0.001);
-    let native = &probe.batch.histograms()[0];
+    let native = probe.natives().next().unwrap();
     assert_eq!(native.count, native.zero_count + native.buckets.iter().sum::<u64>());
     assert_eq!(native.count as f64, count);
     let switches = probe.value("collector_context_switches_total", &[]);
@@ -259,13 +209,13 @@ fn a_cgroup_that_is_gone_is_forgotten_and_its_name_may_come_back() {
     let Some(mut probe) = Probe::start_or_skip(test, &options) else { return };
     let mut path = String::new();
     for _ in 0..2 {
-        let Some(cgroup) = Cgroup::create_or_skip(test, options.cgroups) else { return };
+        let Some(cgroup) = Cgroup::create_or_skip(test, hierarchy(options.cgroups)) else { return };
         let mut worker = Load::PingPong.spawn();
         cgroup.take(worker.pid());
         worker.warm_up();
         probe.tick();
         path.clone_from(&cgroup.path);
-        let first = probe.account(&path).runs;
+        let first = account(&probe, &path).runs;
         assert!(first > 0.0 && first < 2_000.0, "it counts from its own beginning: {first}");
         worker.run();
         drop(worker);
@@ -274,25 +224,24 @@ fn a_cgroup_that_is_gone_is_forgotten_and_its_name_may_come_back() {
             probe.time_ms += 60_000;
             probe.tick();
         }
-        assert_eq!(probe.account(&path), Account::default(), "{path} is gone");
+        assert_eq!(account(&probe, &path), Account::default(), "{path} is gone");
     }
 }
 
 #[test]
 fn a_missing_btf_file_is_a_reason() {
     let mut probe = Probe::start(&EbpfOptions { btf: "/nowhere/vmlinux".into(), ..EbpfOptions::default() });
-    let (reason, text) = probe.reader.failure().expect("there is no such file");
+    let (reason, text) = probe.failure().expect("there is no such file");
     if reason == "not_permitted" {
         return skip("a_missing_btf_file_is_a_reason", &text);
     }
     assert_eq!(reason, "no_btf");
     assert!(text.contains("/nowhere/vmlinux"), "{text}");
     probe.tick();
-    assert_eq!(probe.batch.values, [0.0]);
-    let labels = [("probe", "runqueue"), ("reason", "no_btf")];
-    assert_eq!(probe.batch.shape().floats().len(), 1);
+    assert_eq!((probe.batches.len(), &probe.batches[0].values), (1, &vec![0.0]));
     let guard = probe.table.lock();
-    let view = guard.view(probe.batch.shape().floats()[0].0);
+    let view = guard.view(probe.batches[0].shape().floats()[0].0);
+    let labels = [("probe", "runqueue"), ("reason", "no_btf")];
     assert_eq!(
         (view.name(), view.labels().collect::<Vec<_>>()),
         ("collector_ebpf_probe_up", labels.to_vec())
@@ -307,7 +256,7 @@ fn a_damaged_btf_file_is_a_reason() {
     for length in [0, 10, 1_000, whole.len() / 2] {
         std::fs::write(&path, whole.get(..length).unwrap_or_default()).unwrap();
         let probe = Probe::start(&EbpfOptions { btf: path.clone(), ..EbpfOptions::default() });
-        let (reason, text) = probe.reader.failure().expect("it is cut");
+        let (reason, text) = probe.failure().expect("it is cut");
         assert!(matches!(reason, "kernel_layout" | "not_permitted"), "{reason}: {text}");
     }
 }
@@ -317,7 +266,7 @@ fn a_damaged_object_is_a_reason() {
     let object = include_bytes!("../../collector-ebpf/prebuilt/runqueue.o");
     let start = |bytes: Vec<u8>| Probe::start(&EbpfOptions { object: Some(bytes), ..EbpfOptions::default() });
     for length in [0, 3, 64, 1_000, object.len() / 2, object.len() - 700] {
-        let failure = start(object[..length].to_vec()).reader.failure();
+        let failure = start(object[..length].to_vec()).failure();
         let (reason, text) = failure.expect("it is cut");
         assert!(matches!(reason, "bad_object" | "rejected" | "not_permitted"), "{reason}: {text}");
     }
@@ -325,7 +274,7 @@ fn a_damaged_object_is_a_reason() {
     for at in (0..object.len()).step_by(object.len() / 60) {
         let mut bytes = object.to_vec();
         bytes[at] ^= 0xff;
-        let _ = start(bytes).reader.failure();
+        let _ = start(bytes).failure();
     }
 }
 
@@ -334,7 +283,7 @@ fn start_with(test: &str, privileges: &[&str]) -> Option<String> {
     if !root_or_skip(test) {
         return None;
     }
-    let output = workload::rerun("start_and_say_why", privileges);
+    let output = rerun("start_and_say_why", privileges);
     let said = output.lines().find_map(|line| line.split("SAID ").nth(1));
     Some(said.unwrap_or_else(|| panic!("the child said: {output}")).to_owned())
 }
@@ -370,7 +319,7 @@ fn two_capabilities_suffice() {
 #[ignore = "run by other tests, in a child process"]
 fn start_and_say_why() {
     let mut probe = Probe::start(&EbpfOptions::default());
-    match probe.reader.failure() {
+    match probe.failure() {
         Some((reason, text)) => println!("SAID {reason}: {text}"),
         None => {
             std::thread::sleep(std::time::Duration::from_millis(50));

@@ -110,7 +110,7 @@ fn what_prometheus_sends_we_send() {
     let peer = Process::start(&program, &arguments, &folder.path().join("theirs.log"));
     let file = config(&folder.path().join("ours.yml"), &ours, &targets);
     let config = format!("--config.file={file}");
-    let flags = [config.as_str(), "--collector.disable-defaults", "--no-ebpf.runqueue"];
+    let flags = [config.as_str(), "--collector.disable-defaults", "--no-ebpf"];
     let collector = Collector::start(free_port(), folder.path(), &flags);
     let both = |target: &Target, name: &str, value: f64| {
         let is_so = || shows(&ours, target, name, value) && shows(&theirs, target, name, value);

@@ -25,7 +25,7 @@ impl Rig {
         let file = folder.path().join("prometheus.yml");
         std::fs::write(&file, config(&receiver, targets, more)).unwrap();
         let config = format!("--config.file={}", file.display());
-        let flags = ["--collector.disable-defaults", "--web.disable-exporter-metrics", "--no-ebpf.runqueue"];
+        let flags = ["--collector.disable-defaults", "--web.disable-exporter-metrics", "--no-ebpf"];
         let arguments = [&[config.as_str()], &flags[..]].concat();
         let collector = Collector::start(free_port(), folder.path(), &arguments);
         Rig { collector, receiver, folder }

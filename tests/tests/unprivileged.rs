@@ -24,7 +24,7 @@ const OWN: &[&str] =
 fn flags() -> Vec<String> {
     let is_asked = |name: &&str| !ELSEWHERE.contains(name);
     let collectors = COLLECTORS.iter().map(|collector| collector.name).filter(is_asked);
-    collectors.map(|name| format!("--collector.{name}")).chain(["--no-ebpf.runqueue".to_owned()]).collect()
+    collectors.map(|name| format!("--collector.{name}")).chain(["--no-ebpf".to_owned()]).collect()
 }
 
 /// A collector that runs as nobody, after ten scrapes.

@@ -60,7 +60,7 @@ impl Subject {
 }
 
 fn arguments(port: u16, more: &[&str]) -> Vec<String> {
-    let always = ["--no-ebpf.runqueue", "--collector.disable-defaults", "--collector.loadavg"];
+    let always = ["--no-ebpf", "--collector.disable-defaults", "--collector.loadavg"];
     let listen = format!("--web.listen-address=127.0.0.1:{port}");
     [listen.as_str()].iter().chain(&always).chain(more).map(|&text| text.to_owned()).collect()
 }

@@ -6,13 +6,19 @@ use crate::{Command, cargo, workspace};
 
 pub(crate) const COMMAND: Command = Command {
     name: "bench",
-    help: "run the benchmarks; `bench NAME` runs one file of them, `bench ingest` the comparison with other agents",
+    help: "run the benchmarks; `bench NAME` runs one file of them, `bench ingest` the comparison with other agents, \
+           `bench ebpf` the cost of the kernel probes",
     run,
 };
 
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     if let Some(("ingest", rest)) = arguments.split_first().map(|(name, rest)| (name.as_str(), rest)) {
         return ingest(rest);
+    }
+    // What a kernel program costs does not depend on how user space is built.
+    if arguments == ["ebpf"] {
+        let test = ["test", "--package", "collector-tests", "--test", "probes", "--"];
+        return cargo(&[&test[..], &["--ignored", "--exact", "cost::table", "--nocapture"]].concat());
     }
     let mut all = vec!["bench", "--package", "collector-benches"];
     match arguments.split_first() {

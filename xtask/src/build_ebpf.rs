@@ -20,7 +20,7 @@ pub(crate) const COMMAND: crate::Command = crate::Command {
 
 const TARGET: &str = "bpfel-unknown-none";
 /// One object each.
-const PROBES: &[&str] = &["runqueue"];
+const PROBES: &[&str] = &["block", "drops", "irq", "oom", "process", "reclaim", "runqueue", "tcp"];
 /// Says what the committed objects were made with.
 const RECORD: &str = "toolchain.txt";
 

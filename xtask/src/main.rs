@@ -8,6 +8,7 @@ mod run;
 mod setup;
 mod test;
 mod tidy;
+mod vm;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,8 +21,15 @@ struct Command {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const COMMANDS: &[Command] =
-    &[run::COMMAND, test::COMMAND, bench::COMMAND, tidy::COMMAND, build_ebpf::COMMAND, setup::COMMAND];
+const COMMANDS: &[Command] = &[
+    run::COMMAND,
+    test::COMMAND,
+    bench::COMMAND,
+    tidy::COMMAND,
+    build_ebpf::COMMAND,
+    setup::COMMAND,
+    vm::COMMAND,
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

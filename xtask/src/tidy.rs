@@ -66,6 +66,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", &["config", "limits", "logging", "sources"]),
+    ("doctor", &["cli", "daemon", "model", "sources", "sys"]),
     ("reference", &["cli", "config", "model", "reader", "self_metrics", "sources"]),
 ];
 const ALL_SEEING: &[&str] = &["daemon", "main", "lib"];

@@ -19,11 +19,13 @@ mod kernel_side {
     use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
     use aya_ebpf::{EbpfContext, Global};
     use aya_log_ebpf::debug;
-    use collector_ebpf::kernel::{Direct, Object, Probed, Read};
+    use collector_ebpf::cgroups::{CgroupSet, CgroupSlot, MIN_SETS, cgroup_set};
+    use collector_ebpf::kernel::{Direct, Object, Probed, Read, slot_of};
     use collector_ebpf::runqueue::{
-        BUCKET_CAPACITY, CgroupSet, CgroupSlot, CgroupSource, HostBank, MIN_SETS, TASK_VALUE_MASK, WAYS,
-        bucket, cgroup_set, task_slot, task_tag,
+        BUCKET_CAPACITY, HostBank, INVOLUNTARY, TASK_VALUE_MASK, VOLUNTARY, WAIT_NS, WAIT_TABLES, WAITS,
+        task_slot, task_tag,
     };
+    use collector_ebpf::{constants, task_cgroup};
 
     /// What each CPU counts. User space sets the number of CPUs.
     #[map]
@@ -35,13 +37,6 @@ mod kernel_side {
     #[map]
     static TASKS: Array<u64> = Array::with_max_entries(1, 0);
 
-    /// Declares the constants that user space sets before the programs are loaded.
-    macro_rules! constants {
-        ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-            $($(#[$doc])* #[unsafe(no_mangle)] static $name: Global<u32> = Global::new(0);)*
-        };
-    }
-
     constants! {
         /// Offsets within `struct task_struct`.
         TASK_PID,
@@ -50,25 +45,16 @@ mod kernel_side {
         TASK_PCOUNT,
         TASK_LAST_QUEUED,
         TASK_CFS_RQ,
-        TASK_CGROUPS,
-        TASK_GROUP,
-        /// Offsets within `cfs_rq`, `rq`, `css_set`, `cgroup`, `kernfs_node` and `task_group`.
+        /// Offsets within `cfs_rq` and `rq`.
         CFS_RQ_RQ,
         RQ_CLOCK,
-        CSS_SET_CGROUP,
-        CGROUP_NODE,
-        NODE_ID,
-        GROUP_CGROUP,
-        /// A [`CgroupSource`].
-        CGROUP_SOURCE,
         /// Sets of cgroup slots for each CPU, a power of two.
         CGROUP_SETS,
         /// How many low bits of a pid choose its slot.
         TASK_BITS,
     }
 
-    /// The number of a hierarchy's root, which is the first that a hierarchy gives out.
-    const ROOT: u64 = 1;
+    task_cgroup!();
 
     /// A task that the tracepoint names.
     struct Task {
@@ -105,31 +91,6 @@ mod kernel_side {
             // One more than the value, so that 0 stays "unknown".
             task_tag(self.pid, TASK_BITS.load()) | ((value + 1) & TASK_VALUE_MASK)
         }
-
-        /// The number of the task's cgroup, 0 when cgroups are not told apart.
-        #[inline(always)]
-        fn cgroup<R: Read>(&self) -> u64 {
-            let source = CGROUP_SOURCE.load();
-            // An autogroup, which the scheduler makes for a session, has no cgroup: its tasks are in the root.
-            // SAFETY: each member holds a pointer to the object that the next line reads from, or null.
-            unsafe {
-                let cgroup: Object = if source == CgroupSource::Unified as u32 {
-                    let set: Object = self.read::<R, _>(&TASK_CGROUPS);
-                    R::member(set, CSS_SET_CGROUP.load())
-                } else if source == CgroupSource::Scheduler as u32 {
-                    let group: Object = self.read::<R, _>(&TASK_GROUP);
-                    let cgroup: Object = R::member(group, GROUP_CGROUP.load());
-                    if cgroup.is_null() {
-                        return ROOT;
-                    }
-                    cgroup
-                } else {
-                    return 0;
-                };
-                let node: Object = R::member(cgroup, CGROUP_NODE.load());
-                R::member(node, NODE_ID.load())
-            }
-        }
     }
 
     /// This CPU's bank, and where it counts.
@@ -155,18 +116,12 @@ mod kernel_side {
             }
             let set = CGROUPS.get_ptr_mut(cgroup_set(self.number, CGROUP_SETS.load(), id))?;
             // SAFETY: as for the bank.
-            let slots = unsafe { &mut (*set).slots };
-            for way in 0..WAYS {
-                if slots[way].id == id {
-                    return Some(&mut slots[way]);
-                }
+            let (slot, taken) = slot_of(unsafe { &mut *set }, id);
+            if taken {
+                debug!(context, "cgroup {} takes a slot on CPU {}", id, self.number);
             }
-            for way in 0..WAYS {
-                if slots[way].id == 0 {
-                    slots[way].id = id;
-                    debug!(context, "cgroup {} takes a slot on CPU {}", id, self.number);
-                    return Some(&mut slots[way]);
-                }
+            if slot.is_some() {
+                return slot;
             }
             self.bank.cgroup_overflow += 1;
             None
@@ -175,7 +130,7 @@ mod kernel_side {
         /// Counts that `task` leaves the CPU.
         #[inline(always)]
         fn leave<R: Read, C: EbpfContext>(&mut self, context: &C, task: &Task, voluntary: bool) {
-            let slot = self.cgroup(context, task.cgroup::<R>());
+            let slot = self.cgroup(context, task_cgroup::<R>(task.object));
             if voluntary {
                 self.bank.voluntary += 1;
             } else {
@@ -183,9 +138,9 @@ mod kernel_side {
             }
             if let Some(slot) = slot {
                 if voluntary {
-                    slot.voluntary += 1;
+                    slot.counts[VOLUNTARY] += 1;
                 } else {
-                    slot.involuntary += 1;
+                    slot.counts[INVOLUNTARY] += 1;
                 }
             }
         }
@@ -193,14 +148,14 @@ mod kernel_side {
         /// Counts that `task` gets the CPU after it waited so long.
         #[inline(always)]
         fn arrive<R: Read, C: EbpfContext>(&mut self, context: &C, task: &Task, wait_ns: u64) {
-            let number = bucket(wait_ns);
+            let number = WAIT_TABLES.bucket(wait_ns);
             if number < BUCKET_CAPACITY {
                 self.bank.buckets[number] += 1;
             }
             self.bank.wait_ns += wait_ns;
-            if let Some(slot) = self.cgroup(context, task.cgroup::<R>()) {
-                slot.wait_ns += wait_ns;
-                slot.waits += 1;
+            if let Some(slot) = self.cgroup(context, task_cgroup::<R>(task.object)) {
+                slot.counts[WAIT_NS] += wait_ns;
+                slot.counts[WAITS] += 1;
             }
         }
 
@@ -373,14 +328,7 @@ mod kernel_side {
         0
     }
 
-    #[panic_handler]
-    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-        loop {}
-    }
-
-    #[unsafe(link_section = "license")]
-    #[unsafe(no_mangle)]
-    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+    collector_ebpf::object!();
 }
 
 #[cfg(not(target_arch = "bpf"))]

@@ -1,17 +1,10 @@
-//! What the run-queue tests measure: a child process that switches a lot, the kernel's account of its threads, and a
-//! cgroup of its own.
+//! What the run-queue tests measure: a child process that switches a lot, and the kernel's account of its threads.
 
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write, pipe};
 use std::ops::Sub;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
-
-use collector::sources::ebpf::CgroupChoice;
-use collector_tests::skip::skip;
 
 /// There and back again, in one run.
 const ROUNDS: usize = 20_000;
@@ -222,67 +215,4 @@ fn oversubscribed() -> Box<dyn Fn(bool)> {
         threads.iter().for_each(|(tell, _)| tell.send(until).unwrap());
         threads.iter().for_each(|(_, said)| said.recv().unwrap());
     })
-}
-
-/// A cgroup that is removed when it is dropped.
-pub(crate) struct Cgroup {
-    folder: PathBuf,
-    /// As the probe names it.
-    pub(crate) path: String,
-}
-
-impl Cgroup {
-    /// `None` after saying why the test is skipped.
-    pub(crate) fn create_or_skip(test: &str, choice: CgroupChoice) -> Option<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let wanted = |line: &&str| match choice {
-            CgroupChoice::Scheduler => {
-                line.contains(" - cgroup ") && line.ends_with(",cpu") || line.contains(",cpu,")
-            }
-            _ => line.contains(" - cgroup2 "),
-        };
-        let Some(mount) = mounts.lines().find(wanted).and_then(|line| line.split(' ').nth(4)) else {
-            skip(test, "no such cgroup hierarchy is mounted");
-            return None;
-        };
-        let name =
-            format!("collector-test-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let folder = PathBuf::from(mount).join(&name);
-        if let Err(error) = std::fs::create_dir(&folder) {
-            skip(test, &format!("{}: {error}", folder.display()));
-            return None;
-        }
-        Some(Cgroup { folder, path: format!("/{name}") })
-    }
-
-    /// Moves a process into it.
-    pub(crate) fn take(&self, pid: u32) {
-        std::fs::write(self.folder.join("cgroup.procs"), pid.to_string()).unwrap();
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // Its last task may still be dying.
-        for _ in 0..50 {
-            if std::fs::remove_dir(&self.folder).is_ok() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-/// Runs an ignored test of this program with the privileges that setpriv(1) leaves, and returns its output.
-pub(crate) fn rerun(test: &str, privileges: &[&str]) -> String {
-    // Where every user may run it.
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = folder.path().join("copy");
-    std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-    let mut command = Command::new("setpriv");
-    command.args(privileges).arg(&copy).args(["--exact", test, "--ignored", "--nocapture"]);
-    let output = command.current_dir("/").output().unwrap();
-    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }

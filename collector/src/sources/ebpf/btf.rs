@@ -5,7 +5,7 @@
 //! bit fields, and data of the other byte order. Cost: once at start, some 5 ms for a kernel of 120,000 types.
 
 /// Why a question to BTF has no answer.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum BtfError {
     #[error("the BTF data is malformed: {0}")]
     Malformed(&'static str),
@@ -172,6 +172,23 @@ impl<'a> Btf<'a> {
     pub(super) fn name(&self, id: TypeId) -> String {
         let text = self.head(id).map(|head| self.text(head.name)).unwrap_or_default();
         String::from_utf8_lossy(text).into_owned()
+    }
+
+    /// The values of the enum of that name, each with the name it has there.
+    ///
+    /// # Errors
+    /// [`BtfError::NoType`]
+    pub(super) fn enumerators(&self, name: &str) -> Result<Vec<(u32, String)>, BtfError> {
+        let missing = || BtfError::NoType(format!("enum {name}"));
+        let id = self.find(ENUM, name.as_bytes()).ok_or_else(missing)?;
+        let start = *self.starts.get(id as usize).ok_or_else(missing)? as usize;
+        let entries = self.head_at(start).ok_or_else(missing)?.entries as usize;
+        let one = |entry| {
+            let at = start + 12 + entry * 8;
+            let text = self.text(word(self.types, at)?);
+            Some((word(self.types, at + 4)?, String::from_utf8_lossy(text).into_owned()))
+        };
+        (0..entries).map(one).collect::<Option<_>>().ok_or_else(missing)
     }
 
     /// How many bytes a value of the type takes.

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::cgroup_slots::CgroupSlots;
 use crate::sys::text;
 
 /// Directories that one walk looks at.
@@ -24,6 +25,8 @@ pub(super) struct Hierarchies {
     pub(super) unified: Option<PathBuf>,
     /// The hierarchy of version 1 that has the `cpu` controller.
     pub(super) cpu: Option<PathBuf>,
+    /// The hierarchy of version 1 that has the `blkio` controller.
+    pub(super) blkio: Option<PathBuf>,
 }
 
 impl Hierarchies {
@@ -35,12 +38,15 @@ impl Hierarchies {
             let Some(mount) = fields.nth(4) else { continue };
             let mut rest = fields.skip_while(|&word| word != b"-").skip(1);
             let (kind, options) = (rest.next(), rest.nth(1).unwrap_or_default());
-            let slot = match kind {
-                Some(b"cgroup2") => &mut found.unified,
-                Some(b"cgroup") if options.split(|&b| b == b',').any(|o| o == b"cpu") => &mut found.cpu,
-                _ => continue,
-            };
-            slot.get_or_insert_with(|| unescape(mount));
+            let has = |controller: &[u8]| options.split(|&b| b == b',').any(|option| option == controller);
+            let slots: [(bool, &mut Option<PathBuf>); 3] = [
+                (kind == Some(b"cgroup2"), &mut found.unified),
+                (kind == Some(b"cgroup") && has(b"cpu"), &mut found.cpu),
+                (kind == Some(b"cgroup") && has(b"blkio"), &mut found.blkio),
+            ];
+            for (_, slot) in slots.into_iter().filter(|(fits, _)| *fits) {
+                slot.get_or_insert_with(|| unescape(mount));
+            }
         }
         found
     }
@@ -100,6 +106,82 @@ pub(super) fn walk(mount: &Path, mut found: impl FnMut(u64, &str)) -> io::Result
     Ok(complete)
 }
 
+/// The hierarchies that the probes take names from, each walked once for all of them.
+#[derive(Default)]
+pub(super) struct Names {
+    mounts: Vec<Mount>,
+}
+
+struct Mount {
+    path: PathBuf,
+    next_walk_ms: i64,
+    error: Option<String>,
+}
+
+/// How often the names are read again to find the cgroups that are gone.
+const REFRESH_MS: i64 = 60_000;
+
+impl Names {
+    /// The index of a hierarchy.
+    pub(super) fn hierarchy(&mut self, path: &Path) -> usize {
+        if let Some(known) = self.mounts.iter().position(|mount| mount.path == path) {
+            return known;
+        }
+        self.mounts.push(Mount { path: path.to_owned(), next_walk_ms: i64::MIN, error: None });
+        self.mounts.len() - 1
+    }
+
+    /// Brings the slots of all probes up to date, and reads the names again where one needs it, or it is time.
+    pub(super) fn read<'a>(
+        &mut self,
+        time_ms: i64,
+        mut tables: impl FnMut(&mut dyn FnMut(&mut CgroupSlots)) + 'a,
+    ) {
+        // Hierarchies are few: a bit for each.
+        let mut wanted = 0u32;
+        tables(&mut |slots| wanted |= u32::from(slots.read()) << slots.hierarchy);
+        for (index, mount) in self.mounts.iter_mut().enumerate() {
+            if wanted & 1 << index == 0 && time_ms < mount.next_walk_ms {
+                continue;
+            }
+            mount.next_walk_ms = time_ms.saturating_add(REFRESH_MS);
+            let result = walk(&mount.path, |id, path| {
+                tables(&mut |slots| {
+                    if slots.hierarchy == index {
+                        slots.offer(id, path);
+                    }
+                });
+            });
+            let complete = mount.report(result);
+            tables(&mut |slots| {
+                if slots.hierarchy == index {
+                    slots.end_walk(time_ms, complete);
+                }
+            });
+        }
+    }
+}
+
+impl Mount {
+    /// Whether the walk has seen every cgroup. Says once what went wrong.
+    fn report(&mut self, result: io::Result<bool>) -> bool {
+        let text = match result {
+            Ok(true) => {
+                self.error = None;
+                return true;
+            }
+            Ok(false) => "it has more directories than are looked at, or some that can't be read".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if self.error.as_ref() != Some(&text) {
+            let mount = self.path.display().to_string();
+            log::warn!(path = mount.as_str(), err = text.as_str(); "cgroup names are incomplete");
+            self.error = Some(text);
+        }
+        false
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,7 +197,7 @@ mod tests {
         assert_eq!(found.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
         let pure =
             Hierarchies::parse(b"23 20 0:4 / /c\\040g rw - cgroup2 none rw\ncut\n25 1 0:2 / /x rw -\n");
-        assert_eq!(pure, Hierarchies { unified: Some("/c g".into()), cpu: None });
+        assert_eq!(pure, Hierarchies { unified: Some("/c g".into()), ..Hierarchies::default() });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 
-use aya::maps::Map;
+use aya::maps::{Map, MapData, RingBuf};
 use aya::programs::raw_trace_point::RawTracePointLink;
 use aya::programs::tp_btf::BtfTracePointLink;
 use aya::programs::{BtfTracePoint, Program, ProgramError, ProgramFd, RawTracePoint};
@@ -22,8 +22,6 @@ use crate::sys::text;
 /// Why a probe does not run.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProbeError {
-    #[error("switched off")]
-    Disabled,
     #[error("this process lacks {0}: run it as root, or grant it with `setcap` or AmbientCapabilities=")]
     NotPermitted(String),
     #[error("the kernel's type description can't be read ({0}): the kernel needs CONFIG_DEBUG_INFO_BTF")]
@@ -46,7 +44,6 @@ impl ProbeError {
     /// A word for the label `reason`.
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            ProbeError::Disabled => "disabled",
             ProbeError::NotPermitted(_) => "not_permitted",
             ProbeError::NoBtf(_) => "no_btf",
             ProbeError::Btf(_) => "kernel_layout",
@@ -72,7 +69,7 @@ pub(super) struct Plan<'a> {
     pub(super) map_sizes: &'a [(&'static str, u32)],
     pub(super) programs: &'a [Attach],
     /// The kernel's BTF when the programs are `tp_btf`, `None` when they are `raw_tp`.
-    pub(super) typed: Option<&'a [u8]>,
+    pub(super) typed: Option<&'a AyaBtf>,
     /// Lets the programs write messages to the log.
     pub(super) messages: bool,
 }
@@ -94,6 +91,9 @@ pub(super) struct RunningProgram {
 /// The messages of the kernel side.
 pub(super) type Messages = aya_log::EbpfLogger<&'static dyn log::Log>;
 
+/// What the kernel side says now and then.
+pub(super) type Ring = RingBuf<MapData>;
+
 /// An object whose programs are loaded but not attached.
 pub(super) struct Loaded {
     ebpf: Ebpf,
@@ -109,7 +109,8 @@ pub(super) fn load(plan: &Plan<'_>) -> Result<Loaded, ProbeError> {
         loader.override_global(name, value, true);
     }
     let level: &u8 = if plan.messages { &4 } else { &0 };
-    loader.override_global(aya_log::LEVEL, level, true);
+    // Only the object of the run queue has messages.
+    loader.override_global(aya_log::LEVEL, level, false);
     for &(name, size) in plan.map_sizes {
         loader.map_max_entries(name, size);
     }
@@ -119,14 +120,20 @@ pub(super) fn load(plan: &Plan<'_>) -> Result<Loaded, ProbeError> {
     // Only after a refusal does aya ask again, with a buffer for the verifier's reasons.
     loader.verifier_log_level(VerifierLogLevel::DEBUG);
     let mut ebpf = loader.load(plan.object).map_err(|error| ebpf_error(&error))?;
-    let btf = plan.typed.map(|bytes| AyaBtf::parse(bytes, Endianness::default())).transpose();
-    let btf = btf.map_err(|error| ProbeError::Object(chain(&error)))?;
     for attach in plan.programs {
         let program = ebpf.program_mut(attach.program).ok_or_else(|| absent(attach.program))?;
-        load_one(program, attach.tracepoint, btf.as_ref())
+        load_one(program, attach.tracepoint, plan.typed)
             .map_err(|error| program_error(attach.program, &error))?;
     }
     Ok(Loaded { ebpf })
+}
+
+/// The kernel's BTF as aya wants it for `tp_btf`.
+///
+/// # Errors
+/// When aya can't make sense of it.
+pub(super) fn typed(bytes: &[u8]) -> Result<AyaBtf, ProbeError> {
+    AyaBtf::parse(bytes, Endianness::default()).map_err(|error| ProbeError::Object(chain(&error)))
 }
 
 /// Bytes of the message ring when nothing is written to it: a page, the least that the kernel takes.
@@ -164,6 +171,16 @@ impl Loaded {
                 .map_err(|source| ProbeError::Io { what: "mapping an array of the probe", source }),
             _ => Err(absent(name)),
         }
+    }
+
+    /// Takes the ring buffer of that name.
+    ///
+    /// # Errors
+    /// When the object has none.
+    pub(super) fn ring(&mut self, name: &str) -> Result<Ring, ProbeError> {
+        let map = self.ebpf.take_map(name).ok_or_else(|| absent(name))?;
+        RingBuf::try_from(map)
+            .map_err(|error| ProbeError::Rejected { what: name.to_owned(), why: chain(&error) })
     }
 
     /// The messages of the kernel side, if the plan asked for them.

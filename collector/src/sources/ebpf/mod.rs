@@ -3,40 +3,91 @@
 //! Kernel interface: bpf(2) once at start; then memory that is shared with the kernel. A probe that can't run says why
 //! once in the log, and in `collector_ebpf_probe_up` at every tick; it never stops the collector.
 
+mod block;
 mod btf;
 mod cgroup_names;
+mod cgroup_slots;
+mod counts;
+mod drops;
+mod ground;
+mod irq;
 mod kernel_map;
+mod layout;
+pub mod list;
 mod load;
+mod oom;
+mod process;
+mod reclaim;
 mod runqueue;
+mod statistics;
+mod tcp;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::cgroup_names::Names;
+use self::cgroup_slots::CgroupSlots;
+use self::ground::{Ground, Hook};
 use self::load::{ProbeError, RunningProgram};
-use self::runqueue::Runqueue;
+use self::statistics::Statistics;
 use crate::model::{Batch, Family, Recorder, SeriesTable, Source};
-use crate::sys::file::{KeptFile, read_once};
-use crate::sys::{memory, text};
+use crate::sys::file::read_once;
+use crate::sys::memory;
 
 static UP: Family = Family::gauge(
     "collector_ebpf_probe_up",
     "Whether a kernel probe runs: 1 if so; if not 0, and why in one word.",
     &["probe", "reason"],
 );
-static RUNS: Family = Family::counter(
-    "collector_ebpf_program_runs_total",
-    "How often a kernel program ran, while kernel.bpf_stats_enabled was 1.",
-    &["probe", "program"],
-);
-static RUN_TIME: Family = Family::counter(
-    "collector_ebpf_program_run_seconds_total",
-    "Time that a kernel program took, while kernel.bpf_stats_enabled was 1.",
-    &["probe", "program"],
+static LOST: Family = Family::counter(
+    "collector_ebpf_lost_total",
+    "Events that a probe could not count in full, by probe and by the limit that they met.",
+    &["probe", "limit"],
 );
 
-/// Every family that the probes give.
-pub fn families() -> impl Iterator<Item = &'static Family> {
-    [&UP, &RUNS, &RUN_TIME].into_iter().chain(runqueue::FAMILIES.iter().copied())
+/// A row of the table: what runs, and what it needs.
+pub struct Probe {
+    /// File, flag, label and object.
+    pub name: &'static str,
+    /// What it measures, in a few words.
+    pub about: &'static str,
+    pub default_on: bool,
+    /// Sets of hooks, of which the kernel's state chooses one or more.
+    hooks: &'static [&'static [Hook]],
+    /// What it takes from the kernel's BTF.
+    pub needs: &'static str,
+    pub families: &'static [&'static Family],
+    start: fn(&mut Ground<'_>) -> Result<Box<dyn Running>, ProbeError>,
+}
+
+/// Every probe, in the order of their names.
+pub static PROBES: &[&Probe] = &[
+    &block::PROBE,
+    &drops::PROBE,
+    &irq::PROBE,
+    &oom::PROBE,
+    &process::PROBE,
+    &reclaim::PROBE,
+    &runqueue::PROBE,
+    &tcp::PROBE,
+];
+
+/// A probe in the kernel, and the reader of what it counts.
+trait Running: Send {
+    fn programs(&self) -> &[RunningProgram];
+    /// Its slots, where it tells cgroups apart.
+    fn cgroups(&mut self) -> Option<&mut CgroupSlots> {
+        None
+    }
+    /// Gives what was counted until now; slots of cgroups have been summed before.
+    fn read(&mut self, out: &mut Recorder);
+    /// Calls with the name of each limit, and with how many events have met it.
+    fn lost(&self, lose: &mut dyn FnMut(&'static str, f64));
+}
+
+/// The families that all probes share.
+pub fn shared_families() -> impl Iterator<Item = &'static Family> {
+    [&UP, &LOST, &statistics::RUNS, &statistics::RUN_TIME].into_iter()
 }
 
 /// Where a kernel describes its own types.
@@ -80,11 +131,11 @@ pub enum CgroupChoice {
     Scheduler,
 }
 
-/// What the probes are started with.
+/// What the probes are started with. By default it is the run queue alone.
 #[derive(Clone, Debug)]
 pub struct EbpfOptions {
-    /// Off: nothing is loaded, and `reason` is `disabled`.
-    pub enabled: bool,
+    /// Names of the probes that run. Of the others nothing is loaded, and nothing is said.
+    pub probes: Vec<String>,
     pub method: Method,
     pub attachment: Attachment,
     pub cgroups: CgroupChoice,
@@ -102,7 +153,7 @@ pub struct EbpfOptions {
 impl Default for EbpfOptions {
     fn default() -> Self {
         EbpfOptions {
-            enabled: true,
+            probes: vec!["runqueue".to_owned()],
             method: Method::default(),
             attachment: Attachment::default(),
             cgroups: CgroupChoice::default(),
@@ -115,126 +166,143 @@ impl Default for EbpfOptions {
     }
 }
 
-/// How often the reader looks whether the kernel counts the runs of its programs.
-const STATISTICS_CHECK_MS: i64 = 60_000;
+/// A probe that was asked for.
+struct Slot {
+    probe: &'static Probe,
+    state: Result<Box<dyn Running>, ProbeError>,
+    recorder: Recorder,
+}
 
 /// The probes, running or not.
 pub struct EbpfReader {
-    runqueue: Result<Runqueue, ProbeError>,
+    slots: Vec<Slot>,
+    names: Names,
     recorder: Recorder,
     statistics: Statistics,
 }
 
+fn source(name: &str, labels: &[(String, String)]) -> Arc<Source> {
+    Arc::new(Source { name: name.to_owned(), labels: labels.to_vec() })
+}
+
 impl EbpfReader {
-    /// Loads the probes, which may take 100 ms. `labels` are those of the target: job, instance.
+    /// Loads the probes, which may take some 100 ms. `labels` are those of the target: job, instance.
     ///
-    /// It always gives a reader: one whose probe does not run says so at every tick.
+    /// It always gives a reader: one whose probes do not run says so at every tick.
     pub fn start(options: &EbpfOptions, labels: &[(String, String)], table: &Arc<SeriesTable>) -> Self {
-        let runqueue = start_checked(options);
-        // The kernel's BTF takes some 20 MiB while it is looked at.
+        let wanted = PROBES.iter().filter(|probe| options.probes.iter().any(|name| name == probe.name));
+        let (states, names) = start_all(options, &wanted.copied().collect::<Vec<_>>());
+        // The kernel's BTF takes some 30 MiB while it is looked at.
         memory::give_back();
-        match &runqueue {
-            Ok(_) => log::debug!(probe = runqueue::NAME; "kernel probe runs"),
-            Err(ProbeError::Disabled) => log::debug!(probe = runqueue::NAME; "kernel probe is switched off"),
-            Err(error) => {
-                log::warn!(probe = runqueue::NAME, reason = error.reason(), err:% = error; "kernel probe does not run");
+        let mut slots = Vec::new();
+        for (probe, state) in states {
+            match &state {
+                Ok(_) => log::debug!(probe = probe.name; "kernel probe runs"),
+                Err(error) => {
+                    log::warn!(probe = probe.name, reason = error.reason(), err:% = error; "kernel probe does not run");
+                }
             }
+            let source = source(&format!("ebpf/{}", probe.name), labels);
+            slots.push(Slot { probe, state, recorder: Recorder::new(source, table.clone()) });
         }
-        let programs = runqueue.as_ref().map(Runqueue::programs).unwrap_or_default();
+        let programs = slots.iter().filter_map(|slot| Some((slot.probe.name, slot.state.as_ref().ok()?)));
+        let programs = programs.flat_map(|(probe, state)| state.programs().iter().map(move |p| (probe, p)));
         let statistics = Statistics::new(&options.procfs, programs);
-        let source = Source { name: format!("ebpf/{}", runqueue::NAME), labels: labels.to_vec() };
-        EbpfReader { runqueue, recorder: Recorder::new(Arc::new(source), table.clone()), statistics }
+        EbpfReader {
+            slots,
+            names,
+            recorder: Recorder::new(source("ebpf", labels), table.clone()),
+            statistics,
+        }
     }
 
     /// Pushes under other target labels from the next tick on.
     pub fn set_labels(&mut self, labels: &[(String, String)]) {
-        let source = Source { name: format!("ebpf/{}", runqueue::NAME), labels: labels.to_vec() };
-        self.recorder.set_source(Arc::new(source));
+        for slot in &mut self.slots {
+            slot.recorder.set_source(source(&format!("ebpf/{}", slot.probe.name), labels));
+        }
+        self.recorder.set_source(source("ebpf", labels));
     }
 
-    /// Why the run-queue probe does not run: the word of the label `reason`, and a sentence.
-    pub fn failure(&self) -> Option<(&'static str, String)> {
-        self.runqueue.as_ref().err().map(|error| (error.reason(), error.to_string()))
+    /// Which of the probes that were asked for do not run, and why: the word of the label `reason`, and a sentence.
+    pub fn failures(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
+        self.slots.iter().filter_map(|slot| {
+            let error = slot.state.as_ref().err()?;
+            Some((slot.probe.name, error.reason(), error.to_string()))
+        })
     }
 
-    /// Reads what the probes have counted until `time_ms`; `slab` gives empty batches, `send` takes full ones.
-    pub fn read(&mut self, time_ms: i64, slab: impl FnOnce() -> Batch, send: impl FnOnce(Batch)) {
+    /// Reads what the probes have counted until `time_ms`; `slab` gives empty batches, `send` takes full ones. Without
+    /// a probe it does nothing.
+    pub fn read(&mut self, time_ms: i64, mut slab: impl FnMut() -> Batch, mut send: impl FnMut(Batch)) {
+        if self.slots.is_empty() {
+            return;
+        }
+        let slots = &mut self.slots;
+        self.names.read(time_ms, |each| {
+            for running in slots.iter_mut().filter_map(|slot| slot.state.as_mut().ok()) {
+                running.cgroups().map(&mut *each);
+            }
+        });
+        for Slot { state, recorder, .. } in slots.iter_mut() {
+            let Ok(running) = state else { continue };
+            recorder.begin(slab(), time_ms);
+            running.read(recorder);
+            send(recorder.finish());
+        }
         let out = &mut self.recorder;
         out.begin(slab(), time_ms);
-        match &mut self.runqueue {
-            Ok(probe) => {
-                out.put(&UP, &[runqueue::NAME, ""], 1.0);
-                probe.read(time_ms, out);
-                self.statistics.read(time_ms, out);
-            }
-            Err(error) => out.put(&UP, &[runqueue::NAME, error.reason()], 0.0),
+        for slot in slots.iter() {
+            let reason = slot.state.as_ref().err().map(ProbeError::reason);
+            out.put(
+                &UP,
+                &[slot.probe.name, reason.unwrap_or_default()],
+                f64::from(u8::from(reason.is_none())),
+            );
         }
+        for slot in slots.iter() {
+            let Ok(running) = &slot.state else { continue };
+            running.lost(&mut |limit, count| out.put(&LOST, &[slot.probe.name, limit], count));
+        }
+        self.statistics.read(time_ms, out);
         send(out.finish());
     }
 }
 
-fn start_checked(options: &EbpfOptions) -> Result<Runqueue, ProbeError> {
-    if !options.enabled {
-        return Err(ProbeError::Disabled);
-    }
+type Started = Vec<(&'static Probe, Result<Box<dyn Running>, ProbeError>)>;
+
+/// Starts probes: each alone, so that what one meets costs the others nothing.
+fn start_all(options: &EbpfOptions, probes: &[&'static Probe]) -> (Started, Names) {
     let mut buffer = Vec::new();
     if let Ok(status) = read_once(Path::new("/proc/self/status"), &mut buffer)
         && let Some(missing) = load::missing_capabilities(status)
     {
-        return Err(ProbeError::NotPermitted(missing.to_owned()));
+        let refused = |probe: &&'static Probe| (*probe, Err(ProbeError::NotPermitted(missing.to_owned())));
+        return (probes.iter().map(refused).collect(), Names::default());
     }
+    if probes.is_empty() {
+        return (Vec::new(), Names::default());
+    }
+    let mut file = Vec::new();
+    // What can't be read is said by those who need it.
+    let _ = read_once(&options.btf, &mut file);
+    let mut ground = match Ground::new(options, &file) {
+        Ok(ground) => ground,
+        Err(error) => {
+            let text = error.to_string();
+            let failed = |probe: &&'static Probe| (*probe, Err(ProbeError::Object(text.clone())));
+            return (probes.iter().map(failed).collect(), Names::default());
+        }
+    };
+    let states = probes.iter().map(|&probe| (probe, start_one(probe, &mut ground))).collect();
+    (states, ground.names)
+}
+
+fn start_one(probe: &'static Probe, ground: &mut Ground<'_>) -> Result<Box<dyn Running>, ProbeError> {
     // A library that trips over a damaged object costs the probe, not the collector.
-    let start = std::panic::AssertUnwindSafe(|| Runqueue::start(options));
+    let start = std::panic::AssertUnwindSafe(|| (probe.start)(ground));
     std::panic::catch_unwind(start)
         .unwrap_or_else(|_| Err(ProbeError::Object("loading it panicked".to_owned())))
-}
-
-/// What the kernel counts about its programs, while kernel.bpf_stats_enabled is 1: a read for each program and tick.
-/// While it is 0: one read a minute.
-struct Statistics {
-    switch: KeptFile,
-    programs: Vec<(&'static str, KeptFile)>,
-    buffer: Vec<u8>,
-    on: bool,
-    next_check_ms: i64,
-}
-
-impl Statistics {
-    fn new(procfs: &Path, programs: &[RunningProgram]) -> Self {
-        Statistics {
-            switch: KeptFile::new(procfs.join("sys/kernel/bpf_stats_enabled")),
-            programs: programs.iter().map(|p| (p.name, KeptFile::new(&p.fdinfo))).collect(),
-            buffer: Vec::new(),
-            on: false,
-            next_check_ms: i64::MIN,
-        }
-    }
-
-    fn read(&mut self, time_ms: i64, out: &mut Recorder) {
-        if time_ms >= self.next_check_ms {
-            self.next_check_ms = time_ms.saturating_add(STATISTICS_CHECK_MS);
-            self.on = self.switch.read(&mut self.buffer).is_ok_and(|text| text::trim(text) == b"1");
-        }
-        if !self.on {
-            return;
-        }
-        for (name, file) in &mut self.programs {
-            let Some((runs, seconds)) = file.read(&mut self.buffer).ok().and_then(parse_fdinfo) else {
-                continue;
-            };
-            out.put(&RUNS, &[runqueue::NAME, name], runs);
-            out.put(&RUN_TIME, &[runqueue::NAME, name], seconds);
-        }
-    }
-}
-
-/// Number of runs and seconds, from the text of a program's fdinfo.
-fn parse_fdinfo(info: &[u8]) -> Option<(f64, f64)> {
-    let value = |key: &[u8]| {
-        let line = text::lines(info).find_map(|line| line.strip_prefix(key))?;
-        text::parse_f64(text::trim(line))
-    };
-    Some((value(b"run_cnt:")?, value(b"run_time_ns:")? / 1e9))
 }
 
 #[cfg(test)]
@@ -242,19 +310,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fdinfo_gives_runs_and_time() {
-        let text = b"pos:\t0\nprog_type:\t26\nrun_time_ns:\t1500000000\nrun_cnt:\t12\nrecursion_misses:\t0\n";
-        assert_eq!(parse_fdinfo(text), Some((12.0, 1.5)));
-        assert_eq!(parse_fdinfo(b"run_cnt:\t12\n"), None);
+    fn without_a_probe_nothing_is_said() {
+        let options = EbpfOptions { probes: Vec::new(), ..EbpfOptions::default() };
+        let mut reader = EbpfReader::start(&options, &[], &Arc::default());
+        reader.read(1, || panic!("no batch"), |_| panic!("no batch"));
+        assert_eq!(reader.failures().count(), 0);
     }
 
     #[test]
-    fn a_probe_that_is_switched_off_says_so() {
-        let options = EbpfOptions { enabled: false, ..EbpfOptions::default() };
-        let mut reader = EbpfReader::start(&options, &[], &Arc::default());
-        let mut batch = Batch::default();
-        reader.read(1, Batch::default, |full| batch = full);
-        assert_eq!(batch.values, [0.0]);
-        assert_eq!(reader.failure().unwrap().0, "disabled");
+    fn the_table_is_in_order() {
+        assert!(PROBES.is_sorted_by_key(|probe| probe.name));
+        let names = PROBES.iter().flat_map(|probe| probe.hooks.iter().copied().flatten());
+        // The kernel keeps 15 bytes of a program's name.
+        assert!(names.flat_map(|hook| [hook.typed, hook.raw]).all(|name| name.len() <= 16));
     }
 }

@@ -1,0 +1,25 @@
+//! Each kernel probe against a load of known shape, and against what the kernel itself says elsewhere.
+//!
+//! Needs root and a kernel that takes the probes; where something is missing a test says so on stderr and passes.
+
+#[path = "probes/block.rs"]
+mod block;
+#[path = "probes/cost.rs"]
+mod cost;
+#[path = "probes/irq.rs"]
+mod irq;
+#[path = "probes/memory.rs"]
+mod memory;
+#[path = "probes/network.rs"]
+mod network;
+#[path = "probes/processes.rs"]
+mod processes;
+#[path = "probes/programs.rs"]
+mod programs;
+#[path = "probes/suite.rs"]
+mod suite;
+
+/// Two counts that may differ by so much.
+fn near(what: &str, seen: f64, truth: f64, by: f64) {
+    assert!((seen - truth).abs() <= by, "{what}: the probe saw {seen}, in truth there were {truth}");
+}

@@ -1,0 +1,61 @@
+//! A file that does not fit into its cgroup's memory: the reader must reclaim what it has read before.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::Instant;
+
+use collector_tests::cgroup::{Cgroup, Hierarchy, shell_in};
+use collector_tests::probe::{Probe, alone};
+use collector_tests::skip::{root_or_skip, skip};
+
+/// Bytes of the file, and of the memory that there is for it.
+const FILE: usize = 96 << 20;
+const LIMIT: &str = "24M";
+
+#[test]
+fn stalls_are_counted_for_the_cgroup_that_lacks_memory() {
+    let test = "stalls_are_counted_for_the_cgroup_that_lacks_memory";
+    let _alone = alone();
+    if !root_or_skip(test) {
+        return;
+    }
+    let Some(mut probe) = Probe::named_or_skip(test, "reclaim") else { return };
+    let name = format!("collector-reclaim-{}", std::process::id());
+    let Some(memory) = Cgroup::named_or_skip(test, Hierarchy::Of("memory"), &name) else { return };
+    let limit = if memory.first_version { "memory.limit_in_bytes" } else { "memory.max" };
+    if let Err(error) = std::fs::write(memory.folder.join(limit), LIMIT) {
+        return skip(test, &format!("{limit}: {error}"));
+    }
+    // The probe names cgroups by the hierarchy of `cpu` where that is of version 1.
+    let cpu = if memory.first_version {
+        let Some(cpu) = Cgroup::named_or_skip(test, Hierarchy::Of("cpu"), &name) else { return };
+        Some(cpu)
+    } else {
+        None
+    };
+    let cgroups: Vec<&Cgroup> = [Some(&memory), cpu.as_ref()].into_iter().flatten().collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let start = Instant::now();
+    // What the cgroup writes into the cache is charged to it, and must make room for what comes.
+    let mut file = File::create(&path).unwrap();
+    file.write_all(&vec![1; FILE]).unwrap();
+    file.sync_all().unwrap();
+    let copy = folder.path().join("copy");
+    let arguments = [path.to_str().unwrap(), copy.to_str().unwrap()];
+    let script = "exec dd if=\"$0\" of=\"$1\" bs=1M 2>/dev/null";
+    assert!(shell_in(&cgroups, script, &arguments).status().unwrap().success());
+    let wall = start.elapsed().as_secs_f64();
+    probe.tick();
+    let of = |name: &str| {
+        let labels = [("cgroup", memory.path.as_str()), ("kind", "memcg")];
+        probe.value(&format!("collector_cgroup_memory_stall{name}_total"), &labels)
+    };
+    let (stalls, seconds) = (of("s"), of("_seconds"));
+    eprintln!("{test}: {stalls} stalls, {seconds} s of {wall} s");
+    // At least the file's pages beyond the limit were reclaimed, in batches of some hundred pages at the most.
+    assert!(stalls >= 20.0, "{stalls} stalls");
+    assert!(seconds > 0.0 && seconds < wall, "{seconds} s of {wall} s");
+    let host = probe.value("collector_memory_stall_seconds_count", &[("kind", "memcg")]);
+    assert!(host >= stalls, "{host} on the host, {stalls} in the cgroup");
+}

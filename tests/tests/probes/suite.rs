@@ -1,0 +1,60 @@
+//! The suite as a whole: each probe alone and all at once, in both kinds of programs; what one costs the others.
+
+use collector::sources::ebpf::{Attachment, EbpfOptions, PROBES, list};
+use collector_tests::probe::{Probe, alone};
+
+fn every_name() -> Vec<String> {
+    PROBES.iter().map(|probe| probe.name.to_owned()).collect()
+}
+
+#[test]
+fn every_probe_runs_in_both_kinds_of_programs() {
+    let test = "every_probe_runs_in_both_kinds_of_programs";
+    let _alone = alone();
+    for attachment in [Attachment::Typed, Attachment::Raw] {
+        for name in every_name() {
+            let options = EbpfOptions { probes: vec![name.clone()], attachment, ..EbpfOptions::default() };
+            let Some(mut probe) = Probe::start_or_skip(test, &options) else { return };
+            probe.tick();
+            assert_eq!(probe.value("collector_ebpf_probe_up", &[("probe", &name)]), 1.0);
+            println!("RUNS {name} {attachment:?}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_object_costs_its_probe_alone() {
+    let test = "a_damaged_object_costs_its_probe_alone";
+    let _alone = alone();
+    let object = include_bytes!("../../../collector-ebpf/prebuilt/drops.o").to_vec();
+    let options = EbpfOptions { probes: every_name(), object: Some(object), ..EbpfOptions::default() };
+    let mut probe = Probe::start(&options);
+    if probe.failure().is_some_and(|(reason, _)| reason == "not_permitted") {
+        return collector_tests::skip::skip(test, "not permitted");
+    }
+    probe.tick();
+    // It fits one of them; the others say that it does not, each for itself.
+    assert_eq!(probe.value("collector_ebpf_probe_up", &[("probe", "drops")]), 1.0);
+    assert_eq!(probe.value("collector_ebpf_probe_up", &[]), 1.0);
+    assert_eq!(probe.reader.failures().count(), PROBES.len() - 1);
+    assert!(probe.reader.failures().all(|(_, reason, _)| matches!(reason, "bad_object" | "rejected")));
+}
+
+#[test]
+fn the_memory_of_all_maps_is_bounded() {
+    let test = "the_memory_of_all_maps_is_bounded";
+    let _alone = alone();
+    let probes = PROBES.iter().filter(|probe| probe.default_on).map(|probe| probe.name.to_owned());
+    let options = EbpfOptions { probes: probes.collect(), ..EbpfOptions::default() };
+    let Some(mut probe) = Probe::start_or_skip(test, &options) else { return };
+    probe.tick();
+    let text = list::text();
+    println!("{text}");
+    let bytes = text
+        .lines()
+        .skip(1)
+        .take(PROBES.len())
+        .map(|line| line.split_whitespace().nth(5).unwrap().parse::<u64>().unwrap());
+    let sum = bytes.sum::<u64>();
+    assert!(sum > 0 && sum <= 16 << 20, "{sum} bytes");
+}
