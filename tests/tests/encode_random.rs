@@ -84,7 +84,7 @@ proptest! {
             let batches: Vec<&Batch> = batches.iter().collect();
             let mut body = Vec::new();
             let encoded = encoder.encode(&batches, &mut body);
-            if tick < 20 || tick > 380 {
+            if !(20..=380).contains(&tick) {
                 wire::check(&body, &batches, encoder.options());
             }
             prop_assert_eq!(encoded.planned, encoded.samples);

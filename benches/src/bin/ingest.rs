@@ -10,7 +10,8 @@ use collector_benches::ingest::load::{DEFAULT_LOADS, LOADS, Load};
 use collector_benches::ingest::peer::{self, PEERS, Peer};
 use collector_benches::ingest::sink::Sink;
 
-const USAGE: &str = "ingest COLLECTOR [--loads=NAME,..] [--peers=NAME,..] [--seconds=N] [--rounds=N]";
+const USAGE: &str = "ingest COLLECTOR [--loads=NAME,..] [--peers=NAME,..] [--seconds=N] [--rounds=N] \
+                     [--cpu=PERCENT]";
 
 /// Connections, caches and plans are made before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(15);
@@ -22,6 +23,7 @@ type Figures = Vec<f64>;
 const COLUMNS: &[(&str, usize)] = &[
     ("CPU s/M", 3),
     ("peak MiB", 1),
+    ("now MiB", 1),
     ("k/s", 1),
     ("of offered %", 1),
     ("B/sample", 2),
@@ -44,6 +46,8 @@ struct Wanted {
     peers: Vec<&'static Peer>,
     seconds: u64,
     rounds: usize,
+    /// Percent of a core that a peer may take; 0 for all of it.
+    cpu: u64,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -62,6 +66,7 @@ fn parse(own: &str, options: &[String]) -> anyhow::Result<Wanted> {
         peers: PEERS.iter().collect(),
         seconds: 20,
         rounds: 1,
+        cpu: 0,
     };
     for option in options {
         let (name, value) = option.split_once('=').context(USAGE)?;
@@ -70,6 +75,7 @@ fn parse(own: &str, options: &[String]) -> anyhow::Result<Wanted> {
             "--peers" => wanted.peers = value.split(',').map(peer).collect::<anyhow::Result<_>>()?,
             "--seconds" => wanted.seconds = value.parse()?,
             "--rounds" => wanted.rounds = value.parse()?,
+            "--cpu" => wanted.cpu = value.parse()?,
             _ => bail!("usage: {USAGE}"),
         }
     }
@@ -107,7 +113,7 @@ fn compare(wanted: &Wanted) -> anyhow::Result<()> {
             installed.iter().map(|(peer, _)| (*peer, Vec::new())).collect();
         for _ in 0..wanted.rounds {
             for ((peer, program), (_, runs)) in installed.iter().zip(&mut results) {
-                runs.push(apart(peer, program, load, wanted.seconds)?);
+                runs.push(apart(peer, program, load, wanted)?);
             }
         }
         report(&results);
@@ -116,9 +122,9 @@ fn compare(wanted: &Wanted) -> anyhow::Result<()> {
 }
 
 /// One run in a process of its own, so that nothing is left of the run before.
-fn apart(peer: &Peer, program: &Path, load: &Load, seconds: u64) -> anyhow::Result<Figures> {
+fn apart(peer: &Peer, program: &Path, load: &Load, wanted: &Wanted) -> anyhow::Result<Figures> {
     let output = Command::new(std::env::current_exe()?)
-        .args(["one", peer.name, load.name, &seconds.to_string()])
+        .args(["one", peer.name, load.name, &wanted.seconds.to_string(), &wanted.cpu.to_string()])
         .arg(program)
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -161,13 +167,17 @@ fn median(runs: &[Figures]) -> Figures {
 
 /// One peer under one load: prints the figures.
 fn one(arguments: &[String]) -> anyhow::Result<()> {
-    let [name, load_name, seconds, program] = arguments else { bail!("usage: {USAGE}") };
+    let [name, load_name, seconds, cpu, program] = arguments else { bail!("usage: {USAGE}") };
     let (peer, load) = (peer(name)?, load(load_name)?);
     let seconds: u64 = seconds.parse()?;
     peer::pin_tools().context("the benchmark needs two cores")?;
     let (exposer, sink) = (Exposer::start(load)?, Sink::start()?);
     let url = format!("http://127.0.0.1:{}/api/v1/write", sink.port);
     let mut running = peer.start(Path::new(program), load, exposer.port, &url)?;
+    let percent: u64 = cpu.parse()?;
+    if percent > 0 {
+        running.bound_cpu(percent)?;
+    }
     std::thread::sleep((3 * load.interval).max(WARM_UP));
     let (before, cpu, own) = (sink.counts(), running.cpu(), peer::own_cpu());
     sink.forget_ages();
@@ -183,6 +193,7 @@ fn one(arguments: &[String]) -> anyhow::Result<()> {
     let figures = [
         cpu / samples * 1e6,
         running.peak_rss() as f64 / f64::from(1 << 20),
+        running.rss() as f64 / f64::from(1 << 20),
         rate / 1e3,
         100.0 * rate / load.rate(),
         body / samples,

@@ -47,7 +47,12 @@ fn page(load: &Load) -> Page {
     for series in 0..load.series {
         let run = series / RUN;
         let (name, kind, help) = FAMILIES[run % FAMILIES.len()];
-        let name = format!("{}_{name}", ["shop", "mail", "auth", "feed", "pay"][run / FAMILIES.len() % 5]);
+        let team = ["shop", "mail", "auth", "feed", "pay"][run / FAMILIES.len() % 5];
+        // On long pages the teams have several services, for a family stands in one place.
+        let name = match run / FAMILIES.len() / 5 {
+            0 => format!("{team}_{name}"),
+            service => format!("{team}{service}_{name}"),
+        };
         if series % RUN == 0 {
             write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n").expect("a string takes all");
         }

@@ -35,6 +35,15 @@ pub const LOADS: &[Load] = &[
     Load { overload: true, ..load("1m", 1000, 1000) },
     Load { overload: true, ..load("2m", 2000, 1000) },
     load("small", 5, 5000),
+    // How the cost grows, with targets and with series.
+    load("t1", 1, 2000),
+    load("t10", 10, 2000),
+    load("t100", 100, 2000),
+    load("t1000", 1000, 2000),
+    Load { series: 100, ..load("s100", 10, 2000) },
+    Load { series: 1000, ..load("s1k", 10, 2000) },
+    Load { series: 10_000, ..load("s10k", 10, 2000) },
+    Load { series: 100_000, ..load("s100k", 10, 2000) },
 ];
 
 /// How many of [`LOADS`] a run without arguments takes.

@@ -67,6 +67,8 @@ pub struct Running {
     child: Child,
     /// Holds its configuration, its queue and its log.
     pub folder: tempfile::TempDir,
+    /// The control group that bounds its processor time.
+    group: Option<PathBuf>,
 }
 
 impl Peer {
@@ -116,7 +118,7 @@ impl Peer {
         // SAFETY: the closure calls sched_setaffinity alone, which is safe between fork and exec.
         unsafe { command.pre_exec(|| pin(PEER_CORE)) };
         let child = command.spawn().with_context(|| program.display().to_string())?;
-        Ok(Running { child, folder })
+        Ok(Running { child, folder, group: None })
     }
 }
 
@@ -141,7 +143,36 @@ pub fn pin_tools() -> std::io::Result<()> {
     pin(TOOL_CORE)
 }
 
+/// The period of a bound on processor time.
+const PERIOD_US: u64 = 10_000;
+
 impl Running {
+    /// Bounds its processor time to so many percent of a core, so that a load can be more than it carries.
+    ///
+    /// # Errors
+    /// Where there is no controller of cpu(7), or no leave to use it.
+    pub fn bound_cpu(&mut self, percent: u64) -> anyhow::Result<()> {
+        let quota = PERIOD_US * percent / 100;
+        let name = format!("collector-bench-{}", self.child.id());
+        let old = Path::new("/sys/fs/cgroup/cpu");
+        let group = if old.is_dir() { old.join(name) } else { Path::new("/sys/fs/cgroup").join(name) };
+        fs::create_dir(&group).with_context(|| group.display().to_string())?;
+        self.group = Some(group.clone());
+        if old.is_dir() {
+            fs::write(group.join("cpu.cfs_period_us"), PERIOD_US.to_string())?;
+            fs::write(group.join("cpu.cfs_quota_us"), quota.to_string())?;
+        } else {
+            fs::write(group.join("cpu.max"), format!("{quota} {PERIOD_US}"))?;
+        }
+        fs::write(group.join("cgroup.procs"), self.child.id().to_string())?;
+        Ok(())
+    }
+
+    /// What is resident now, in bytes.
+    pub fn rss(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
     /// Seconds of CPU, user and system, of the process and those it started.
     pub fn cpu(&self) -> f64 {
         cpu_of(self.child.id())
@@ -149,8 +180,12 @@ impl Running {
 
     /// The most memory that was resident at a time, in bytes.
     pub fn peak_rss(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, key: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
         let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
         kib.unwrap_or(0) * 1024
     }
@@ -169,6 +204,9 @@ impl Drop for Running {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(group) = &self.group {
+            let _ = fs::remove_dir(group);
+        }
     }
 }
 

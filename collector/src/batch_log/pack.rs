@@ -175,6 +175,13 @@ fn unit(whole: i64, scale: u8) -> f64 {
 
 /// The whole number that `value` is by this scale, if it comes back from it bit for bit.
 fn exact(value: f64, scale: u8) -> Option<i64> {
+    if scale == 0 {
+        // The most frequent one needs no division, which takes longer than all the rest.
+        let number = value as i64;
+        #[expect(clippy::cast_precision_loss, reason = "then it does not come back")]
+        let comes_back = (number as f64).to_bits() == value.to_bits();
+        return (comes_back && (-MAX_WHOLE..=MAX_WHOLE).contains(&number)).then_some(number);
+    }
     let number = whole(value, scale);
     let comes_back =
         (-MAX_WHOLE..=MAX_WHOLE).contains(&number) && unit(number, scale).to_bits() == value.to_bits();

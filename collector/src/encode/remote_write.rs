@@ -77,7 +77,10 @@ pub struct Encoder {
     values: Vec<u64>,
     message: Vec<u8>,
     tail: Vec<u8>,
+    /// The caller's buffer, while a request is written to it.
     body: Vec<u8>,
+    /// How many bytes the last request's length took: room for as many is left before the next.
+    head: usize,
 }
 
 impl Encoder {
@@ -100,6 +103,7 @@ impl Encoder {
             message: Vec::new(),
             tail: Vec::new(),
             body: Vec::new(),
+            head: 3,
         }
     }
 
@@ -128,7 +132,9 @@ impl Encoder {
         self.arrange(batches);
         self.cache.tick(batches.first().map_or(0, |batch| batch.borrow().time_ms));
         self.tail.clear();
-        self.body.clear();
+        std::mem::swap(&mut self.body, out);
+        let start = self.body.len();
+        self.body.resize(start + self.head, 0);
         let order = std::mem::take(&mut self.order);
         let mut key = std::mem::take(&mut self.key);
         let mut encoded = Encoded::default();
@@ -170,7 +176,8 @@ impl Encoder {
         }
         self.order = order;
         self.key = key;
-        self.finish(&mut encoded, out);
+        self.finish(&mut encoded, start);
+        std::mem::swap(&mut self.body, out);
         encoded
     }
 
@@ -270,14 +277,20 @@ impl Encoder {
         encoded.histograms += histograms.encode(self.frame, batches, &mut self.message, &mut self.tail);
     }
 
-    /// Appends the length, the body, and the histograms, which come last.
-    fn finish(&mut self, encoded: &mut Encoded, out: &mut Vec<u8>) {
+    /// Puts the length before the body, which begins at `start`, and the histograms and exemplars behind it.
+    fn finish(&mut self, encoded: &mut Encoded, start: usize) {
         encoded.plain_bytes += self.tail.len();
         let length = u32::try_from(encoded.plain_bytes).expect("a request is below 4 GiB");
-        encode_varint(u64::from(length), out);
-        out.extend_from_slice(&self.body);
+        self.message.clear();
+        encode_varint(u64::from(length), &mut self.message);
+        if self.message.len() == self.head {
+            self.body[start..start + self.head].copy_from_slice(&self.message);
+        } else {
+            self.body.splice(start..start + self.head, self.message.iter().copied());
+            self.head = self.message.len();
+        }
         if !self.tail.is_empty() {
-            self.matcher.encode_elements(&self.tail, out);
+            self.matcher.encode_elements(&self.tail, &mut self.body);
         }
     }
 }
