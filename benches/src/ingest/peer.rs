@@ -143,8 +143,8 @@ pub fn pin_tools() -> std::io::Result<()> {
     pin(TOOL_CORE)
 }
 
-/// The period of a bound on processor time.
-const PERIOD_US: u64 = 10_000;
+/// The period of a bound on processor time: the kernel grants no less than a millisecond in one.
+const PERIOD_US: u64 = 20_000;
 
 impl Running {
     /// Bounds its processor time to so many percent of a core, so that a load can be more than it carries.

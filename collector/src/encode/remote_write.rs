@@ -20,6 +20,8 @@ use crate::model::{Batch, CUSTOM_BUCKETS, NO_SAMPLE, NativeHistogram, Shape};
 
 /// For requests of more floats than this no best plan is searched: it takes up to 20 us a series.
 const MAX_SEARCHED_VALUES: usize = 20_000;
+/// The same for several batches together, which chance may have put into one request: it is less likely to pay.
+const MAX_SEARCHED_TOGETHER: usize = 4_000;
 
 /// The version of remote write.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
@@ -152,7 +154,8 @@ impl Encoder {
         match self.options.protocol {
             Protocol::V1 if all.len() > 1 => {
                 // The list as a whole only when that gets the best plan: until then every batch has one of its own.
-                if !(narrow && self.encode_planned(all, &key, BEST_AFTER, &mut encoded)) {
+                let few = all.iter().map(Batch::samples).sum::<usize>() <= MAX_SEARCHED_TOGETHER;
+                if !(narrow && few && self.encode_planned(all, &key, BEST_AFTER, &mut encoded)) {
                     for at in 0..order.len() {
                         let one = Ordered { batches: &batches, order: &order[at..=at] };
                         if !plannable(one.get(0)) {
@@ -241,11 +244,12 @@ impl Encoder {
             if is_shared {
                 self.layout.share(&batches.get(0).shape().source.labels);
             }
-            let is_quick = found == Found::Quick || series > MAX_SEARCHED_VALUES;
+            let most = if batches.len() > 1 { MAX_SEARCHED_TOGETHER } else { MAX_SEARCHED_VALUES };
+            let is_quick = found == Found::Quick || series > most;
             // The quick one knows a single time.
             let plan = match is_quick && self.layout.times.len() <= 1 {
                 true => self.chain.plan(&self.layout),
-                false if series > MAX_SEARCHED_VALUES => None,
+                false if series > most => None,
                 false => self.search.plan(&self.layout),
             };
             let owner = |batch: &Batch| -> Owner {
