@@ -3,39 +3,11 @@
 //! All maps are arrays that user space maps into its memory. Each CPU writes to a bank of its own, aligned to
 //! cache lines, so that counting needs neither an atomic instruction nor a line that another CPU holds.
 
-use crate::scale::{Spec, Tables};
+use crate::scale::{CLASSIC_TIMES, Spec, Tables};
 
 /// Eight buckets an octave, from 2^-20 s (953 ns) to 2^6 s.
-pub const WAIT: Spec = Spec {
-    schema: 3,
-    zero_log2: -20,
-    highest_log2: 6,
-    unit: 1_000_000_000,
-    classic: &[
-        (1_000, "1e-06"),
-        (2_500, "2.5e-06"),
-        (5_000, "5e-06"),
-        (10_000, "1e-05"),
-        (25_000, "2.5e-05"),
-        (50_000, "5e-05"),
-        (100_000, "0.0001"),
-        (250_000, "0.00025"),
-        (500_000, "0.0005"),
-        (1_000_000, "0.001"),
-        (2_500_000, "0.0025"),
-        (5_000_000, "0.005"),
-        (10_000_000, "0.01"),
-        (25_000_000, "0.025"),
-        (50_000_000, "0.05"),
-        (100_000_000, "0.1"),
-        (250_000_000, "0.25"),
-        (500_000_000, "0.5"),
-        (1_000_000_000, "1"),
-        (2_500_000_000, "2.5"),
-        (5_000_000_000, "5"),
-        (10_000_000_000, "10"),
-    ],
-};
+pub const WAIT: Spec =
+    Spec { schema: 3, zero_log2: -20, highest_log2: 6, unit: 1_000_000_000, classic: &CLASSIC_TIMES };
 pub static WAIT_TABLES: Tables = Tables::new(&WAIT);
 
 /// Counters that a bank has room for; more than the buckets in use.

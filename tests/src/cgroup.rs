@@ -1,5 +1,6 @@
 //! Cgroups of a test's own, and programs that run in them.
 
+use std::borrow::Borrow;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -76,6 +77,25 @@ impl Cgroup {
         Some(Cgroup { folder, path: format!("/{name}"), first_version: version_1.is_some() })
     }
 
+    /// A cgroup of the hierarchy of `memory` with that limit; and, where it is of version 1, one of the hierarchy of
+    /// `cpu`, by which the probes name cgroups then.
+    ///
+    /// # Panics
+    /// Without procfs.
+    pub fn limited_or_skip(test: &str, name: &str, limit: &str) -> Option<Vec<Self>> {
+        let memory = Self::named_or_skip(test, Hierarchy::Of("memory"), name)?;
+        let file = if memory.first_version { "memory.limit_in_bytes" } else { "memory.max" };
+        if let Err(error) = std::fs::write(memory.folder.join(file), limit) {
+            skip(test, &format!("{file}: {error}"));
+            return None;
+        }
+        let mut cgroups = vec![memory];
+        if cgroups[0].first_version {
+            cgroups.push(Self::named_or_skip(test, Hierarchy::Of("cpu"), name)?);
+        }
+        Some(cgroups)
+    }
+
     /// Moves a process into it.
     ///
     /// # Panics
@@ -86,10 +106,10 @@ impl Cgroup {
 }
 
 /// A shell that joins these cgroups, and then runs `script`; `$0` and so on are `arguments`.
-pub fn shell_in(cgroups: &[&Cgroup], script: &str, arguments: &[&str]) -> Command {
+pub fn shell_in<C: Borrow<Cgroup>>(cgroups: &[C], script: &str, arguments: &[&str]) -> Command {
     let mut text = String::new();
     for cgroup in cgroups {
-        text.push_str(&format!("echo $$ > '{}/cgroup.procs'\n", cgroup.folder.display()));
+        text.push_str(&format!("echo $$ > '{}/cgroup.procs'\n", cgroup.borrow().folder.display()));
     }
     text.push_str(script);
     let mut command = Command::new("sh");

@@ -44,7 +44,7 @@ pub use writer::BatchLog;
 
 /// Batches of one shape after which one stands alone.
 pub const KEY_EVERY: u32 = 32;
-/// Batches of one shape after which the shape is defined anew.
+/// Batches of one shape after which the shape is defined anew, and of all shapes of one list after which the list is.
 pub const DEFINE_EVERY: u32 = 512;
 /// The largest record, and so the largest batch.
 pub const MAX_RECORD: usize = (16 << 20) - 1;

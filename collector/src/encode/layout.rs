@@ -112,7 +112,7 @@ pub(super) struct Layout {
 }
 
 /// The first number of [`Layout::origins`].
-pub(super) const FIRST_ORIGIN: u16 = 1;
+const FIRST_ORIGIN: u16 = 1;
 /// With more bytes of labels than this, every source has a plan of its own.
 pub(super) const MAX_ORIGINS: usize = 16 << 10;
 
@@ -167,12 +167,15 @@ impl Layout {
 
     /// Makes the layout one for all sources whose labels have these lengths.
     pub(super) fn share(&mut self, labels: &[(String, String)]) {
-        let base =
-            |label: u16| labels[..usize::from(label)].iter().map(|(_, value)| value.len()).sum::<usize>();
-        let bases: Vec<usize> = (0..labels.len() as u16).map(base).collect();
+        let mut next = usize::from(FIRST_ORIGIN);
+        let first_of = |(_, value): &(String, String)| {
+            next += value.len();
+            next - value.len()
+        };
+        let firsts: Vec<usize> = labels.iter().map(first_of).collect();
         self.origins.resize(self.bytes.len(), 0);
         for mark in &self.marks {
-            let number = FIRST_ORIGIN as usize + bases[usize::from(mark.label)];
+            let number = firsts[usize::from(mark.label)];
             let bytes = &mut self.origins[mark.at as usize..][..usize::from(mark.length)];
             bytes.iter_mut().zip(number as u16..).for_each(|(origin, number)| *origin = number);
         }

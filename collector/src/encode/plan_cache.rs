@@ -119,8 +119,7 @@ impl PlanCache {
     /// Looks up the list `key` of `series` values; `quick_after` is how often a list comes before it gets a quick
     /// plan.
     pub(super) fn find(&mut self, key: &[u64], series: usize, quick_after: u32) -> Found {
-        let is_alone = key.len() == 1 || key.first() == Some(&SHARED);
-        let best_after = if is_alone { BEST_AFTER_ALONE } else { BEST_AFTER };
+        let best_after = if is_alone(key) { BEST_AFTER_ALONE } else { BEST_AFTER };
         if let Some(&at) = self.index.get(key) {
             let entry = &mut self.entries[at];
             entry.used = self.requests;
@@ -182,8 +181,7 @@ impl PlanCache {
             None => {
                 let (key, used) = (Box::<[u64]>::from(key), self.requests);
                 self.index.insert(key.clone(), self.entries.len());
-                let is_alone = key.len() == 1 || key.first() == Some(&SHARED);
-                let best_at_ms = self.now_ms.saturating_add(if is_alone { BEST_AFTER_MS } else { 0 });
+                let best_at_ms = self.now_ms.saturating_add(if is_alone(&key) { BEST_AFTER_MS } else { 0 });
                 self.entries.push(Entry { key, owners, plan, memory, used, times: 1, is_quick, best_at_ms });
                 self.entries.len() - 1
             }
@@ -235,6 +233,11 @@ impl PlanCache {
         self.index.extend(self.entries.iter().enumerate().map(|(at, entry)| (entry.key.clone(), at)));
         self.index.shrink_to(self.entries.len() * 2);
     }
+}
+
+/// Whether the key is that of a single shape.
+fn is_alone(key: &[u64]) -> bool {
+    key.len() == 1 || key.first() == Some(&SHARED)
 }
 
 #[cfg(test)]

@@ -122,6 +122,17 @@ impl NativeHistogram {
     }
 }
 
+/// The buckets of spans with their indexes, those left out passed over.
+pub fn indexed<'a>(spans: &'a [Span], buckets: &'a [u64]) -> impl Iterator<Item = (i64, u64)> + 'a {
+    let mut end = 0;
+    let indexes = spans.iter().flat_map(move |span| {
+        let first = end + i64::from(span.offset);
+        end = first + i64::from(span.length);
+        first..end
+    });
+    indexes.zip(buckets.iter().copied())
+}
+
 /// A histogram at one moment in both forms: what [`super::Recorder::histogram`] takes.
 pub struct HistogramSnapshot<'a> {
     /// Upper bounds of the classic buckets as they stand in `le`, without `+Inf`.

@@ -16,7 +16,9 @@ mod symbols;
 pub use batch::{Batch, NO_SAMPLE, Numbered};
 pub use exemplar::{Exemplar, Exemplars, MAX_EXEMPLAR_CHARACTERS, MAX_EXEMPLARS, Of};
 pub use family::{Family, Kind};
-pub use histogram::{CUSTOM_BUCKETS, HistogramSnapshot, MAX_BUCKETS, NativeHistogram, ResetHint, Span};
+pub use histogram::{
+    CUSTOM_BUCKETS, HistogramSnapshot, MAX_BUCKETS, NativeHistogram, ResetHint, Span, indexed,
+};
 pub use recorder::{Dynamic, Recorder};
 pub use series::{SeriesId, SeriesSpec, SeriesTable, SeriesView, TableGuard};
 pub use shape::{Form, SeriesList, Shape, Source};

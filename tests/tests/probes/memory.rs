@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::Write;
 use std::time::Instant;
 
-use collector_tests::cgroup::{Cgroup, Hierarchy, shell_in};
+use collector_tests::cgroup::{Cgroup, shell_in};
 use collector_tests::probe::{Probe, alone};
-use collector_tests::skip::{root_or_skip, skip};
+use collector_tests::skip::root_or_skip;
 
 /// Bytes of the file, and of the memory that there is for it.
 const FILE: usize = 96 << 20;
@@ -21,19 +21,7 @@ fn stalls_are_counted_for_the_cgroup_that_lacks_memory() {
     }
     let Some(mut probe) = Probe::named_or_skip(test, "reclaim") else { return };
     let name = format!("collector-reclaim-{}", std::process::id());
-    let Some(memory) = Cgroup::named_or_skip(test, Hierarchy::Of("memory"), &name) else { return };
-    let limit = if memory.first_version { "memory.limit_in_bytes" } else { "memory.max" };
-    if let Err(error) = std::fs::write(memory.folder.join(limit), LIMIT) {
-        return skip(test, &format!("{limit}: {error}"));
-    }
-    // The probe names cgroups by the hierarchy of `cpu` where that is of version 1.
-    let cpu = if memory.first_version {
-        let Some(cpu) = Cgroup::named_or_skip(test, Hierarchy::Of("cpu"), &name) else { return };
-        Some(cpu)
-    } else {
-        None
-    };
-    let cgroups: Vec<&Cgroup> = [Some(&memory), cpu.as_ref()].into_iter().flatten().collect();
+    let Some(cgroups) = Cgroup::limited_or_skip(test, &name, LIMIT) else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("file");
     let start = Instant::now();
@@ -48,7 +36,7 @@ fn stalls_are_counted_for_the_cgroup_that_lacks_memory() {
     let wall = start.elapsed().as_secs_f64();
     probe.tick();
     let of = |name: &str| {
-        let labels = [("cgroup", memory.path.as_str()), ("kind", "memcg")];
+        let labels = [("cgroup", cgroups[0].path.as_str()), ("kind", "memcg")];
         probe.value(&format!("collector_cgroup_memory_stall{name}_total"), &labels)
     };
     let (stalls, seconds) = (of("s"), of("_seconds"));

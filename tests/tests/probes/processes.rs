@@ -4,7 +4,7 @@ use std::process::Command;
 
 use collector_tests::cgroup::{Cgroup, Hierarchy, shell_in};
 use collector_tests::probe::{Probe, alone};
-use collector_tests::skip::{root_or_skip, skip};
+use collector_tests::skip::root_or_skip;
 
 use super::near;
 
@@ -71,17 +71,6 @@ fn lifetimes_are_where_they_must_be() {
     assert!(grown[1] - grown[0] >= 4.0, "between 0.25 and 0.5 s: {grown:?}");
 }
 
-/// A memory cgroup with a limit.
-fn limited_or_skip(test: &str, name: &str) -> Option<Cgroup> {
-    let cgroup = Cgroup::named_or_skip(test, Hierarchy::Of("memory"), name)?;
-    let limit = if cgroup.first_version { "memory.limit_in_bytes" } else { "memory.max" };
-    if let Err(error) = std::fs::write(cgroup.folder.join(limit), "16M") {
-        skip(test, &format!("{limit}: {error}"));
-        return None;
-    }
-    Some(cgroup)
-}
-
 #[test]
 fn a_kill_names_the_cgroup_that_is_gone() {
     let test = "a_kill_names_the_cgroup_that_is_gone";
@@ -93,15 +82,7 @@ fn a_kill_names_the_cgroup_that_is_gone() {
     let name = format!("collector-oom-{}", std::process::id());
     let before = probe.before(&[("collector_oom_kills_total", vec![])]);
     {
-        let Some(memory) = limited_or_skip(test, &name) else { return };
-        // The probe names cgroups by the hierarchy of `cpu` where that is of version 1.
-        let cpu = if memory.first_version {
-            let Some(cpu) = Cgroup::named_or_skip(test, Hierarchy::Of("cpu"), &name) else { return };
-            Some(cpu)
-        } else {
-            None
-        };
-        let cgroups: Vec<&Cgroup> = [Some(&memory), cpu.as_ref()].into_iter().flatten().collect();
+        let Some(cgroups) = Cgroup::limited_or_skip(test, &name, "16M") else { return };
         for _ in 0..3 {
             let script = "exec dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null";
             let status = shell_in(&cgroups, script, &[]).status().unwrap();

@@ -16,7 +16,7 @@ use collector_ebpf::block::{
 use super::btf::BtfError;
 use super::cgroup_slots::CgroupSlots;
 use super::counts::{self, Histogram};
-use super::ground::{self, CgroupGround, Ground, Hook};
+use super::ground::{self, Ground, Hook, InRows};
 use super::kernel_map::KernelMap;
 use super::layout::Finder;
 use super::load::{ProbeError, RunningProgram};
@@ -113,19 +113,15 @@ impl Block {
             (Err(missing), _) => ground::told_why(PROBE.name, &missing.to_string()),
             (Ok(()), Some(mount)) => Some(ground.cgroups_under(&mount)),
         };
-        let rows = ground.rows();
-        let sets = ground::sets(cgroups.as_ref(), rows, ground::MAX_SLOT_BYTES);
         constants.push(("BY_CGROUP", u32::from(cgroups.is_some())));
-        constants.extend([("CGROUP_SETS", sets), ("ROW_MASK", rows as u32 - 1)]);
-        let elements = rows * sets as usize;
-        let sizes = [("BANKS", rows * DEVICES), ("LOST", rows), ("CGROUPS", elements)];
         let hooks = if keeps_issue_times(Path::new(BLOCK_DEVICES)) {
             COMPLETE.to_vec()
         } else {
             [ISSUE, COMPLETE].concat()
         };
-        let (loaded, attach) = ground.load(OBJECT, &constants, &sizes, &hooks)?;
-        let slots = |cgroups: &CgroupGround| cgroups.slots(&loaded, elements);
+        let arrays = [("BANKS", DEVICES), ("LOST", 1)];
+        let InRows { loaded, attach, rows, cgroups } =
+            ground.load_in_rows(OBJECT, constants, &arrays, cgroups.as_ref(), &hooks)?;
         Ok(Block {
             table: loaded.map::<DeviceTable>("DEVICES", 1)?,
             banks: loaded.map::<DeviceBank>("BANKS", rows * DEVICES)?,
@@ -133,7 +129,7 @@ impl Block {
             devices: vec![(0, None); DEVICES],
             times: Histogram::new(&counts::TIMES),
             sizes: Histogram::new(&counts::SIZES),
-            cgroups: cgroups.as_ref().map(slots).transpose()?,
+            cgroups,
             programs: loaded.attach(&attach)?,
         })
     }

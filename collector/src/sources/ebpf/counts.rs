@@ -164,18 +164,8 @@ mod tests {
         histogram
     }
 
-    fn indices(native: &NativeHistogram) -> Vec<(i32, u64)> {
-        let mut index = 0;
-        let mut seen = Vec::new();
-        let mut counts = native.buckets.iter();
-        for span in &native.spans {
-            index += span.offset;
-            for _ in 0..span.length {
-                seen.push((index, *counts.next().unwrap()));
-                index += 1;
-            }
-        }
-        seen
+    fn indices(native: &NativeHistogram) -> Vec<(i64, u64)> {
+        crate::model::indexed(&native.spans, &native.buckets).collect()
     }
 
     #[test]

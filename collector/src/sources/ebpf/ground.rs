@@ -48,6 +48,14 @@ pub(super) struct Ground<'a> {
     pub(super) names: Names,
 }
 
+/// An object that is loaded, and counts in rows.
+pub(super) struct InRows {
+    pub(super) loaded: Loaded,
+    pub(super) attach: Vec<Attach>,
+    pub(super) rows: usize,
+    pub(super) cgroups: Option<CgroupSlots>,
+}
+
 /// Where a probe takes cgroups from.
 pub(super) struct CgroupGround {
     /// Index of the hierarchy in `Names`.
@@ -148,6 +156,30 @@ impl<'a> Ground<'a> {
         Err(first_error.unwrap_or_else(|| ProbeError::NotSupported("typed arguments".to_owned())))
     }
 
+    /// Loads an object that counts in rows which CPUs share, for the host and for each cgroup that has a slot.
+    /// `arrays` are those of the host, with their elements in one row.
+    ///
+    /// # Errors
+    /// As [`load::load`], and when the slots can't be mapped.
+    pub(super) fn load_in_rows(
+        &self,
+        object: &[u8],
+        mut constants: Constants,
+        arrays: &[(&'static str, usize)],
+        cgroups: Option<&CgroupGround>,
+        hooks: &[Hook],
+    ) -> Result<InRows, ProbeError> {
+        let rows = self.rows();
+        let sets = sets(cgroups, rows, MAX_SLOT_BYTES);
+        constants.extend([("CGROUP_SETS", sets), ("ROW_MASK", rows as u32 - 1)]);
+        let slots = ("CGROUPS", rows * sets as usize);
+        let sizes: Vec<_> =
+            arrays.iter().map(|&(name, in_a_row)| (name, rows * in_a_row)).chain([slots]).collect();
+        let (loaded, attach) = self.load(object, &constants, &sizes, hooks)?;
+        let cgroups = cgroups.map(|cgroups| cgroups.slots(&loaded, slots.1)).transpose()?;
+        Ok(InRows { loaded, attach, rows, cgroups })
+    }
+
     /// From which hierarchy the cgroups of tasks are taken, and where it is mounted.
     ///
     /// Where the `cpu` controller is still on version 1, that hierarchy is the one that carries containers, and the one
@@ -210,7 +242,7 @@ pub(super) fn told_why(probe: &str, why: &str) -> Option<CgroupGround> {
 
 /// Bytes of the slots of a probe's cgroups, in all its rows: they are mapped, and count as this process's memory once
 /// they have been read.
-pub(super) const MAX_SLOT_BYTES: usize = 1 << 20;
+const MAX_SLOT_BYTES: usize = 1 << 20;
 
 /// Sets of slots for each row: a power of two.
 pub(super) fn sets(ground: Option<&CgroupGround>, rows: usize, most_bytes: usize) -> u32 {

@@ -10,7 +10,7 @@ use collector_ebpf::process::{self as shared, HostBank};
 
 use super::cgroup_slots::{CgroupSlots, Counts};
 use super::counts::{self, Histogram};
-use super::ground::{self, CgroupGround, Ground, Hook};
+use super::ground::{Ground, Hook, InRows};
 use super::kernel_map::KernelMap;
 use super::load::{ProbeError, RunningProgram};
 use super::{Probe, Running};
@@ -112,19 +112,14 @@ impl Process {
         find.member(task, "start_time", 8, "TASK_START")?;
         find.pointer(task, "group_leader", "TASK_LEADER")?;
         let found = find.task_cgroup(task, source);
-        let mut constants = find.constants;
+        let constants = find.constants;
         let (_, cgroups) = ground.task_cgroups(PROBE.name, |_| found);
-        let rows = ground.rows();
-        let sets = ground::sets(cgroups.as_ref(), rows, ground::MAX_SLOT_BYTES);
-        constants.extend([("CGROUP_SETS", sets), ("ROW_MASK", rows as u32 - 1)]);
-        let elements = rows * sets as usize;
-        let sizes = [("HOST", rows), ("CGROUPS", elements)];
-        let (loaded, attach) = ground.load(OBJECT, &constants, &sizes, HOOKS)?;
-        let slots = |cgroups: &CgroupGround| cgroups.slots(&loaded, elements);
+        let InRows { loaded, attach, rows, cgroups } =
+            ground.load_in_rows(OBJECT, constants, &[("HOST", 1)], cgroups.as_ref(), HOOKS)?;
         Ok(Process {
             host: loaded.map::<HostBank>("HOST", rows)?,
             lifetimes: Histogram::new(&counts::TIMES),
-            cgroups: cgroups.as_ref().map(slots).transpose()?,
+            cgroups,
             programs: loaded.attach(&attach)?,
         })
     }

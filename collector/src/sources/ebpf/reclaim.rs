@@ -11,7 +11,7 @@ use collector_ebpf::scale::TimeHistogram;
 
 use super::cgroup_slots::CgroupSlots;
 use super::counts::{self, Histogram};
-use super::ground::{self, CgroupGround, Ground, Hook};
+use super::ground::{Ground, Hook, InRows};
 use super::kernel_map::KernelMap;
 use super::load::{ProbeError, RunningProgram};
 use super::{Probe, Running};
@@ -80,19 +80,14 @@ impl Reclaim {
             }
         }
         let found = find.task_cgroup(task, source);
-        let mut constants = find.constants;
+        let constants = find.constants;
         let (_, cgroups) = ground.task_cgroups(PROBE.name, |_| found);
-        let rows = ground.rows();
-        let sets = ground::sets(cgroups.as_ref(), rows, ground::MAX_SLOT_BYTES);
-        constants.extend([("CGROUP_SETS", sets), ("ROW_MASK", rows as u32 - 1)]);
-        let elements = rows * sets as usize;
-        let sizes = [("HOST", rows), ("CGROUPS", elements)];
-        let (loaded, attach) = ground.load(OBJECT, &constants, &sizes, &hooks)?;
-        let slots = |cgroups: &CgroupGround| cgroups.slots(&loaded, elements);
+        let InRows { loaded, attach, rows, cgroups } =
+            ground.load_in_rows(OBJECT, constants, &[("HOST", 1)], cgroups.as_ref(), &hooks)?;
         Ok(Reclaim {
             host: loaded.map::<HostBank>("HOST", rows)?,
             times: Histogram::new(&counts::TIMES),
-            cgroups: cgroups.as_ref().map(slots).transpose()?,
+            cgroups,
             programs: loaded.attach(&attach)?,
         })
     }

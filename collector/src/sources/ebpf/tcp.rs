@@ -14,7 +14,7 @@ use collector_ebpf::tcp::{self as shared, FAMILIES, HostBank, STATES};
 use super::btf::BtfError;
 use super::cgroup_slots::{CgroupSlots, Counts};
 use super::counts::{self, Histogram};
-use super::ground::{self, CgroupGround, Ground, Hook};
+use super::ground::{self, Ground, Hook, InRows};
 use super::kernel_map::KernelMap;
 use super::layout::Finder;
 use super::load::{ProbeError, RunningProgram};
@@ -116,17 +116,12 @@ impl Tcp {
                 Some(ground.cgroups_under(&mount))
             }
         };
-        let rows = ground.rows();
-        let sets = ground::sets(cgroups.as_ref(), rows, ground::MAX_SLOT_BYTES);
-        constants.extend([("CGROUP_SETS", sets), ("ROW_MASK", rows as u32 - 1)]);
-        let elements = rows * sets as usize;
-        let (loaded, attach) =
-            ground.load(OBJECT, &constants, &[("HOST", rows), ("CGROUPS", elements)], HOOKS)?;
-        let slots = |cgroups: &CgroupGround| cgroups.slots(&loaded, elements);
+        let InRows { loaded, attach, rows, cgroups } =
+            ground.load_in_rows(OBJECT, constants, &[("HOST", 1)], cgroups.as_ref(), HOOKS)?;
         Ok(Tcp {
             host: loaded.map::<HostBank>("HOST", rows)?,
             times: Histogram::new(&counts::TIMES),
-            cgroups: cgroups.as_ref().map(slots).transpose()?,
+            cgroups,
             programs: loaded.attach(&attach)?,
         })
     }

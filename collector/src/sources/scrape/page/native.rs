@@ -2,7 +2,7 @@
 
 use super::error::{Fault, Flaw};
 use super::proto::{Field, cut_short, fields, unzigzag};
-use crate::model::{CUSTOM_BUCKETS, MAX_BUCKETS, NORMAL_NAN, NativeHistogram, Span};
+use crate::model::{CUSTOM_BUCKETS, MAX_BUCKETS, NORMAL_NAN, NativeHistogram, Span, indexed};
 
 /// Schemas of exponential buckets.
 const SCHEMAS: std::ops::RangeInclusive<i64> = -4..=8;
@@ -248,33 +248,27 @@ pub(super) fn reduce(native: &mut NativeHistogram, limit: usize, max_schema: i8)
 /// Merges each two neighbours: bucket `i` goes to `i / 2`, rounded up.
 fn halve(spans: &mut Vec<Span>, buckets: &mut Vec<u64>, float: bool) {
     let (mut merged, mut counts): (Vec<Span>, Vec<u64>) = (Vec::new(), Vec::new());
-    let (mut index, mut taken) = (0i64, 0);
     let mut last = None;
-    for span in spans.iter() {
-        index += i64::from(span.offset);
-        for _ in 0..span.length {
-            let target = (index + 1) >> 1;
-            let count = buckets[taken];
-            match counts.last_mut() {
-                Some(sum) if last == Some(target) => {
-                    *sum = if float {
-                        (f64::from_bits(*sum) + f64::from_bits(count)).to_bits()
-                    } else {
-                        *sum + count
-                    };
-                }
-                _ => {
-                    let gap = (target - last.map_or(0, |last: i64| last + 1)) as i32;
-                    match merged.last_mut() {
-                        Some(span) if gap == 0 => span.length += 1,
-                        _ => merged.push(Span { offset: gap, length: 1 }),
-                    }
-                    counts.push(count);
-                }
+    for (index, count) in indexed(spans, buckets) {
+        let target = (index + 1) >> 1;
+        match counts.last_mut() {
+            Some(sum) if last == Some(target) => {
+                *sum = if float {
+                    (f64::from_bits(*sum) + f64::from_bits(count)).to_bits()
+                } else {
+                    *sum + count
+                };
             }
-            last = Some(target);
-            (index, taken) = (index + 1, taken + 1);
+            _ => {
+                let gap = (target - last.map_or(0, |last: i64| last + 1)) as i32;
+                match merged.last_mut() {
+                    Some(span) if gap == 0 => span.length += 1,
+                    _ => merged.push(Span { offset: gap, length: 1 }),
+                }
+                counts.push(count);
+            }
         }
+        last = Some(target);
     }
     (*spans, *buckets) = (merged, counts);
 }
@@ -300,16 +294,7 @@ mod tests {
             native.push(index, (index + 10) as u64, &mut end);
         }
         reduce(&mut native, 6, 8).unwrap();
-        let mut index = 0;
-        let mut seen = Vec::new();
-        let mut counts = native.buckets.iter();
-        for span in &native.spans {
-            index += span.offset;
-            for _ in 0..span.length {
-                seen.push((index, *counts.next().unwrap()));
-                index += 1;
-            }
-        }
+        let seen: Vec<_> = indexed(&native.spans, &native.buckets).collect();
         // Schema 1: -2 holds -5 and -4, 0 holds -1 and 0, and so on.
         assert_eq!(native.schema, 1);
         assert_eq!(seen, [(-2, 11), (0, 19), (1, 23), (2, 13), (5, 39), (6, 21)]);
