@@ -111,7 +111,7 @@ fn read(target: &mut Target, page: &[u8], format: Format) -> Option<Vec<Said>> {
         (batch.values.len(), batch.histograms().len())
     );
     assert!(batch.times.is_empty() || batch.times.len() == batch.values.len());
-    assert_eq!(outcome.kept - outcome.duplicates - outcome.out_of_order, said.len());
+    assert_eq!(outcome.kept - outcome.duplicates - outcome.out_of_order - outcome.out_of_bounds, said.len());
     Some(said)
 }
 
@@ -164,6 +164,7 @@ fn own_times_come_once_each() {
     assert_eq!(said, taken);
     let again = read(&mut target, &page, Format::Text).expect("a sound page");
     assert_eq!(again.len(), 1, "only the one without a time");
+    assert_eq!(target.read(&page, Format::Text).expect("a sound page").out_of_bounds, 1, "the one ahead");
 }
 
 #[test]
