@@ -1,5 +1,6 @@
 //! The life of one target: wait, fetch, read, say how it went; until it is told otherwise.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -150,18 +151,25 @@ impl Scraper {
         started: Instant,
         time_ms: i64,
     ) -> Result<(Outcome, usize), String> {
-        let Scraper { reader, around, .. } = self;
+        let Scraper { reader, around, entry, .. } = self;
         let (ring, stats) = (&around.ring, &around.counters.scrape);
         let mut slab = || ring.slab();
         let mut out = |batch| ring.send(batch);
         let result = match fetched {
             Ok(fetched) => {
                 let page = fetched.page();
-                let read = reader.read(page, fetched.format, started, time_ms, &mut slab, &mut out);
-                read.map(|outcome| (outcome, page.len())).map_err(|error| {
-                    count(stats, &error);
-                    error.to_string()
-                })
+                let read = || reader.read(page, fetched.format, started, time_ms, &mut slab, &mut out);
+                // A fault of ours costs this page, not the target.
+                match catch_unwind(AssertUnwindSafe(read)) {
+                    Ok(read) => read.map(|outcome| (outcome, page.len())).map_err(|error| {
+                        count(stats, &error);
+                        error.to_string()
+                    }),
+                    Err(_) => {
+                        *reader = new_reader(entry, around);
+                        Err("the page met with a fault of the collector, which its log shows".to_owned())
+                    }
+                }
             }
             Err(fault) => {
                 if let Fault::BodyTooLong(_) = fault {

@@ -67,6 +67,17 @@ fn exemplars_are_sent_once_and_in_order_and_keep_the_layout() {
     assert_eq!(exemplars(&target).len(), 1, "a page that was refused is forgotten");
 }
 
+#[test]
+fn an_exemplar_of_a_histogram_that_comes_to_nothing_is_left_out() {
+    let mut target = Target::new(PageRules { convert_classic_histograms: true, ..rules() });
+    let page = "# TYPE h histogram\nh_bucket{le=\"0.1\"} 8 # {a=\"b\"} 0.05\nh_bucket{le=\"+Inf\"} 17\nh_count 17\n\
+        h_sum 3.5\n# TYPE x unknown\nh 3\n# EOF\n";
+    for _ in 0..2 {
+        open(&mut target, page);
+        assert_eq!(exemplars(&target), [""; 0]);
+    }
+}
+
 const CREATED: &str = "# TYPE c counter\nc_total{x=\"1\"} 1\nc_created{x=\"1\"} 1789990000.123\nc_total{x=\"2\"} 2\n\
     # TYPE h histogram\nh_bucket{le=\"1.0\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_count 2\nh_sum 1.5\nh_created 1789990001\n\
     # TYPE s summary\ns{quantile=\"0.5\"} 1\ns_count 2\ns_sum 3\ns_created 1.78999E9\n\
