@@ -319,7 +319,7 @@ impl PageReader {
     /// Adds the native histograms that the page's classic ones become.
     fn add_converted(&mut self, layout: &Layout, batch: &mut Batch) {
         let metrics = &layout.metrics;
-        if self.times.aside.noted.is_empty() {
+        if metrics.classic.is_empty() && self.times.aside.noted.is_empty() {
             return;
         }
         let histograms = layout.list.histograms();
