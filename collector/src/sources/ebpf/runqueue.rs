@@ -126,7 +126,7 @@ impl Runqueue {
         let sizes = [("HOST", ground.cpus), ("CGROUPS", elements), ("TASKS", 1 << task_bits)];
         let mut first_error = None;
         for method in methods {
-            let (mut loaded, attach) = match ground.load(OBJECT, &constants, &sizes, method.hooks()) {
+            let loaded = match ground.load(OBJECT, &constants, &sizes, method.hooks()) {
                 Ok(loaded) => loaded,
                 Err(error @ ProbeError::Rejected { .. }) => {
                     first_error.get_or_insert(error);
@@ -137,13 +137,13 @@ impl Runqueue {
             let cgroups = cgroups.as_ref().map(|cgroups| cgroups.slots(&loaded, elements)).transpose()?;
             return Ok(Runqueue {
                 method,
-                typed: !attach[0].program.starts_with("raw_"),
+                typed: loaded.is_typed(),
                 source,
                 host: loaded.map::<HostBank>("HOST", ground.cpus)?,
                 waits: Histogram::new(&counts::WAITS),
                 cgroups,
                 messages: if ground.options.messages { loaded.messages() } else { None },
-                programs: loaded.attach(&attach)?,
+                programs: loaded.attach()?,
             });
         }
         Err(first_error.unwrap_or_else(|| ProbeError::NotSupported("every way to run the probe".to_owned())))
