@@ -23,6 +23,11 @@ pub static PROBE_FLAGS: &[Flag] = &[
         "Measure soft and hard interrupts; costs some 60 ns for each of the events of an interrupt.",
     ),
     Flag::new(
+        "ebpf.network",
+        FlagDefault::Switch(false),
+        "Count bytes and packets by cgroup; costs some 50 ns for each packet, and needs CAP_NET_ADMIN.",
+    ),
+    Flag::new(
         "ebpf.oom",
         FlagDefault::Switch(true),
         "Log and count out-of-memory kills with the victim's cgroup.",
@@ -43,6 +48,11 @@ pub static PROBE_FLAGS: &[Flag] = &[
         "Measure run-queue latency and context switches in the kernel, for the host and its cgroups.",
     ),
     Flag::new(
+        "ebpf.syscalls",
+        FlagDefault::Switch(false),
+        "Measure latency and errors of system calls by class; costs some 200 ns for each call.",
+    ),
+    Flag::new(
         "ebpf.tcp",
         FlagDefault::Switch(true),
         "Measure TCP connects, round-trip times, retransmits and resets, for the host and its cgroups.",
@@ -56,6 +66,11 @@ pub static PROBE_FLAGS: &[Flag] = &[
         "ebpf.runqueue.cgroups",
         FlagDefault::Text("auto"),
         "By which hierarchy cgroups are told apart: auto, unified, scheduler, or off.",
+    ),
+    Flag::new(
+        "ebpf.runqueue.times",
+        FlagDefault::Switch(true),
+        "Measure at each switch also how long tasks had the CPU, slept, and where they ran last.",
     ),
     Flag::new(
         "ebpf.btf",
@@ -84,6 +99,7 @@ pub(super) fn resolve(values: &FlagValues, log_level: LevelFilter) -> Result<Ebp
     Ok(EbpfOptions {
         probes: wanted_probes(values),
         method,
+        times: values.switch("ebpf.runqueue.times"),
         cgroups,
         procfs: values.text("path.procfs").into(),
         btf: values.text("ebpf.btf").into(),

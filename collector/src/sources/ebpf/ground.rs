@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use collector_ebpf::cgroups::{CgroupSet, CgroupSource, MAX_SETS, MIN_SETS, WAYS};
+use collector_ebpf::runqueue;
 
 use super::btf::{Btf, BtfError};
 use super::cgroup_names::{self, Hierarchies, Names};
@@ -53,6 +54,16 @@ pub(super) struct InRows {
     pub(super) loaded: Loaded,
     pub(super) rows: usize,
     pub(super) cgroups: Option<CgroupSlots>,
+}
+
+/// How the maps of an object are made that counts in rows.
+pub(super) struct RowPlan {
+    pub(super) constants: Constants,
+    /// Elements of each map.
+    pub(super) sizes: Vec<(&'static str, usize)>,
+    pub(super) rows: usize,
+    /// Sets of cgroup slots in all rows.
+    pub(super) sets: usize,
 }
 
 /// Where a probe takes cgroups from.
@@ -179,20 +190,30 @@ impl<'a> Ground<'a> {
     pub(super) fn load_in_rows(
         &self,
         object: &[u8],
-        mut constants: Constants,
+        constants: Constants,
         arrays: &[(&'static str, usize)],
         cgroups: Option<&CgroupGround>,
         hooks: &[Hook],
     ) -> Result<InRows, ProbeError> {
+        let plan = self.in_rows(constants, arrays, cgroups);
+        let loaded = self.load(object, &plan.constants, &plan.sizes, hooks)?;
+        let cgroups = cgroups.map(|cgroups| cgroups.slots(&loaded, plan.sets)).transpose()?;
+        Ok(InRows { loaded, rows: plan.rows, cgroups })
+    }
+
+    /// How the maps of an object are made that counts in rows.
+    pub(super) fn in_rows(
+        &self,
+        mut constants: Constants,
+        arrays: &[(&'static str, usize)],
+        cgroups: Option<&CgroupGround>,
+    ) -> RowPlan {
         let rows = self.rows();
-        let sets = sets(cgroups, rows, MAX_SLOT_BYTES);
-        constants.extend([("CGROUP_SETS", sets), ("ROW_MASK", rows as u32 - 1)]);
-        let slots = ("CGROUPS", rows * sets as usize);
-        let sizes: Vec<_> =
-            arrays.iter().map(|&(name, in_a_row)| (name, rows * in_a_row)).chain([slots]).collect();
-        let loaded = self.load(object, &constants, &sizes, hooks)?;
-        let cgroups = cgroups.map(|cgroups| cgroups.slots(&loaded, slots.1)).transpose()?;
-        Ok(InRows { loaded, rows, cgroups })
+        let in_a_row = sets(cgroups, rows, MAX_SLOT_BYTES);
+        constants.extend([("CGROUP_SETS", in_a_row), ("ROW_MASK", rows as u32 - 1)]);
+        let sets = rows * in_a_row as usize;
+        let arrays = arrays.iter().map(|&(name, in_a_row)| (name, rows * in_a_row));
+        RowPlan { constants, sizes: arrays.chain([("CGROUPS", sets)]).collect(), rows, sets }
     }
 
     /// From which hierarchy the cgroups of tasks are taken, and where it is mounted.
@@ -240,6 +261,13 @@ impl<'a> Ground<'a> {
         // What can't be counted gets the smallest table; the walks of a tick will say what is wrong.
         let _ = cgroup_names::walk(mount, |_, _| present += 1);
         CgroupGround { hierarchy: self.names.hierarchy(mount), present }
+    }
+
+    /// How many low bits of a pid choose what is kept of a task.
+    pub(super) fn task_bits(&self) -> u32 {
+        let pid_max = self.number("sys/kernel/pid_max").unwrap_or(1 << runqueue::PID_BITS);
+        let pid_bits = 64 - pid_max.saturating_sub(1).leading_zeros();
+        pid_bits.clamp(runqueue::MIN_TASK_BITS, runqueue::MAX_TASK_BITS)
     }
 
     /// Reads a file of procfs that holds one number.

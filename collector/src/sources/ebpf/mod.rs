@@ -15,11 +15,13 @@ mod kernel_map;
 mod layout;
 pub mod list;
 mod load;
+mod network;
 mod oom;
 mod process;
 mod reclaim;
 mod runqueue;
 mod statistics;
+mod syscalls;
 mod tcp;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +34,7 @@ use self::load::{ProbeError, RunningProgram};
 use self::statistics::Statistics;
 use crate::model::{Batch, Family, Recorder, SeriesTable, Source};
 use crate::sys::file::read_once;
-use crate::sys::memory;
+use crate::sys::{clock, memory};
 
 static UP: Family = Family::gauge(
     "collector_ebpf_probe_up",
@@ -65,10 +67,12 @@ pub static PROBES: &[&Probe] = &[
     &block::PROBE,
     &drops::PROBE,
     &irq::PROBE,
+    &network::PROBE,
     &oom::PROBE,
     &process::PROBE,
     &reclaim::PROBE,
     &runqueue::PROBE,
+    &syscalls::PROBE,
     &tcp::PROBE,
 ];
 
@@ -137,6 +141,8 @@ pub struct EbpfOptions {
     /// Names of the probes that run. Of the others nothing is loaded, and nothing is said.
     pub probes: Vec<String>,
     pub method: Method,
+    /// Whether the run-queue probe counts time on a CPU, sleep and migrations too.
+    pub times: bool,
     pub attachment: Attachment,
     pub cgroups: CgroupChoice,
     /// Where the cgroup hierarchy is mounted, when mountinfo does not say it.
@@ -155,6 +161,7 @@ impl Default for EbpfOptions {
         EbpfOptions {
             probes: vec!["runqueue".to_owned()],
             method: Method::default(),
+            times: true,
             attachment: Attachment::default(),
             cgroups: CgroupChoice::default(),
             cgroup_mount: None,
@@ -185,14 +192,20 @@ fn source(name: &str, labels: &[(String, String)]) -> Arc<Source> {
     Arc::new(Source { name: name.to_owned(), labels: labels.to_vec() })
 }
 
+/// Whether the series of a family count since the probes were loaded. Those of a cgroup begin anew when its name comes back.
+fn counts_from_the_start(family: &str) -> bool {
+    !family.starts_with("collector_cgroup_")
+}
+
 impl EbpfReader {
     /// Loads the probes, which may take some 100 ms. `labels` are those of the target: job, instance.
     ///
     /// It always gives a reader: one whose probes do not run says so at every tick.
     pub fn start(options: &EbpfOptions, labels: &[(String, String)], table: &Arc<SeriesTable>) -> Self {
+        let start_ms = clock::now_ms();
         let wanted = PROBES.iter().filter(|probe| options.probes.iter().any(|name| name == probe.name));
         let (states, names) = start_all(options, &wanted.copied().collect::<Vec<_>>());
-        // The kernel's BTF takes some 30 MiB while it is looked at.
+        // The kernel's BTF takes some 6 MiB while it is looked at.
         memory::give_back();
         let mut slots = Vec::new();
         for (probe, state) in states {
@@ -203,17 +216,16 @@ impl EbpfReader {
                 }
             }
             let source = source(&format!("ebpf/{}", probe.name), labels);
-            slots.push(Slot { probe, state, recorder: Recorder::new(source, table.clone()) });
+            let mut recorder = Recorder::new(source, table.clone());
+            recorder.set_start(start_ms, counts_from_the_start);
+            slots.push(Slot { probe, state, recorder });
         }
         let programs = slots.iter().filter_map(|slot| Some((slot.probe.name, slot.state.as_ref().ok()?)));
         let programs = programs.flat_map(|(probe, state)| state.programs().iter().map(move |p| (probe, p)));
         let statistics = Statistics::new(&options.procfs, programs);
-        EbpfReader {
-            slots,
-            names,
-            recorder: Recorder::new(source("ebpf", labels), table.clone()),
-            statistics,
-        }
+        let mut recorder = Recorder::new(source("ebpf", labels), table.clone());
+        recorder.set_start(start_ms, counts_from_the_start);
+        EbpfReader { slots, names, recorder, statistics }
     }
 
     /// Pushes under other target labels from the next tick on.
