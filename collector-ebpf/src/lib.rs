@@ -8,6 +8,7 @@
 pub mod block;
 pub mod cgroups;
 pub mod drops;
+pub mod filesystem;
 pub mod irq;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;

@@ -8,6 +8,8 @@ mod block;
 mod cost;
 #[path = "probes/faults.rs"]
 mod faults;
+#[path = "probes/filesystem.rs"]
+mod filesystem;
 #[path = "probes/irq.rs"]
 mod irq;
 #[path = "probes/memory.rs"]
@@ -20,6 +22,8 @@ mod processes;
 mod programs;
 #[path = "probes/scheduler.rs"]
 mod scheduler;
+#[path = "probes/slowdown.rs"]
+mod slowdown;
 #[path = "probes/suite.rs"]
 mod suite;
 #[path = "probes/syscalls.rs"]

@@ -18,6 +18,11 @@ pub static PROBE_FLAGS: &[Flag] = &[
         "Count the packets that the kernel drops, by the reason that it gives.",
     ),
     Flag::new(
+        "ebpf.filesystem",
+        FlagDefault::Switch(false),
+        "Measure reads, writes and fsyncs by type of file system; costs some 150 ns for each, and no lockdown.",
+    ),
+    Flag::new(
         "ebpf.irq",
         FlagDefault::Switch(false),
         "Measure soft and hard interrupts; costs some 60 ns for each of the events of an interrupt.",

@@ -14,6 +14,12 @@ fn every_probe_runs_in_both_kinds_of_programs() {
     for attachment in [Attachment::Typed, Attachment::Raw] {
         for name in every_name() {
             let options = EbpfOptions { probes: vec![name.clone()], attachment, ..EbpfOptions::default() };
+            if name == "filesystem"
+                && Probe::start(&options).failure().is_some_and(|(_, text)| text.contains("locked down"))
+            {
+                eprintln!("{test}: the kernel is locked down, and the probe says so");
+                continue;
+            }
             let Some(mut probe) = Probe::start_or_skip(test, &options) else { return };
             probe.tick();
             assert_eq!(probe.value("collector_ebpf_probe_up", &[("probe", &name)]), 1.0);

@@ -34,6 +34,7 @@ const TYPEDEF: u32 = 8;
 const VOLATILE: u32 = 9;
 const CONST: u32 = 10;
 const RESTRICT: u32 = 11;
+const FUNC: u32 = 12;
 const FUNC_PROTO: u32 = 13;
 const VAR: u32 = 14;
 const DATASEC: u32 = 15;
@@ -265,6 +266,14 @@ impl<'a> Btf<'a> {
     pub(super) fn tracepoint_type(&self, name: &str) -> Result<TypeId, BtfError> {
         let typedef = format!("btf_trace_{name}");
         self.find(TYPEDEF, typedef.as_bytes()).ok_or(BtfError::NoType(typedef))
+    }
+
+    /// The function of that name.
+    ///
+    /// # Errors
+    /// [`BtfError::NoType`]
+    pub(super) fn function(&self, name: &str) -> Result<TypeId, BtfError> {
+        self.find(FUNC, name.as_bytes()).ok_or_else(|| BtfError::NoType(format!("function {name}")))
     }
 
     /// The types of a tracepoint's arguments, without the first, which is the tracer's own.

@@ -188,7 +188,8 @@ fn create_map(name: &str, map: &aya_obj::Map) -> Result<OwnedFd, ProbeError> {
     let mut max_entries = map.max_entries();
     if map.map_type() == RING {
         // A ring is whole pages, and pages differ.
-        max_entries = max_entries.max(u32::try_from(identity::page_size()).unwrap_or(0)).next_power_of_two();
+        let page = u32::try_from(identity::page_size()).unwrap_or(0);
+        max_entries = max_entries.max(page).checked_next_power_of_two().unwrap_or(max_entries);
     }
     let new = NewMap {
         kind: map.map_type(),
@@ -233,6 +234,11 @@ fn load_one(object: &Object, attach: &Attach) -> Result<OwnedFd, ProbeError> {
         log = vec![0; log.len() * 4];
     }
     let said = log.split(|&byte| byte == 0).next().unwrap_or_default();
+    if error.raw_os_error() == Some(libc::EPERM) && matches!(attach.way, Way::Entry(_) | Way::Exit(_)) {
+        let why =
+            "the right to trace functions, which a kernel that is locked down gives to nobody".to_owned();
+        return Err(ProbeError::NotPermitted(why));
+    }
     Err(program_error(attach.program, &error, &text::lossy(said)))
 }
 

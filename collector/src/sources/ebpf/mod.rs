@@ -9,6 +9,7 @@ mod cgroup_names;
 mod cgroup_slots;
 mod counts;
 mod drops;
+mod filesystem;
 mod ground;
 mod irq;
 mod kernel_map;
@@ -66,6 +67,7 @@ pub struct Probe {
 pub static PROBES: &[&Probe] = &[
     &block::PROBE,
     &drops::PROBE,
+    &filesystem::PROBE,
     &irq::PROBE,
     &network::PROBE,
     &oom::PROBE,
