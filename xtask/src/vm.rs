@@ -23,7 +23,7 @@ pub(crate) const COMMAND: crate::Command = crate::Command {
 };
 
 /// A guest takes some minutes: it has one emulated processor.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(1_200);
 /// The test programs that run in a guest.
 const PROGRAMS: &[&str] = &["probes", "runqueue"];
 

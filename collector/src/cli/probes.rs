@@ -103,6 +103,7 @@ pub(super) fn resolve(values: &FlagValues, log_level: LevelFilter) -> Result<Ebp
     };
     Ok(EbpfOptions {
         probes: wanted_probes(values),
+        off: !values.switch("ebpf"),
         method,
         times: values.switch("ebpf.runqueue.times"),
         cgroups,

@@ -121,7 +121,9 @@ fn from_kernel(test: &str) -> Option<BTreeMap<String, u32>> {
     }
     let mut all = BTreeMap::new();
     for attachment in [Attachment::Typed, Attachment::Raw] {
-        let probes = PROBES.iter().map(|probe| probe.name.to_owned()).collect();
+        // A kernel that is locked down lets nobody trace functions.
+        let wanted = PROBES.iter().filter(|probe| probe.name != "filesystem");
+        let probes = wanted.map(|probe| probe.name.to_owned()).collect();
         let options = EbpfOptions { probes, attachment, ..EbpfOptions::default() };
         let _probe = Probe::start_or_skip(test, &options)?;
         for (probe, program, count) in list::verified_instructions() {

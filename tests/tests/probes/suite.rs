@@ -64,3 +64,37 @@ fn the_memory_of_all_maps_is_bounded() {
     let sum = bytes.sum::<u64>();
     assert!(sum > 0 && sum <= 16 << 20, "{sum} bytes");
 }
+
+#[test]
+fn series_say_since_when_they_count() {
+    let test = "series_say_since_when_they_count";
+    let _alone = alone();
+    let Some(mut probe) = Probe::named_or_skip(test, "runqueue") else { return };
+    probe.tick();
+    let guard = probe.table.lock();
+    let mut seen = 0;
+    for batch in &probe.batches {
+        for (place, (id, _)) in batch.shape().floats().iter().enumerate() {
+            let (name, start) = (guard.view(*id).name(), batch.shape().float_start(place));
+            let expected = match name {
+                // One whose name comes back begins anew; a gauge has no beginning.
+                name if name.starts_with("collector_cgroup_")
+                    || name.ends_with("_info")
+                    || name.ends_with("_up") =>
+                {
+                    0
+                }
+                _ => {
+                    seen += 1;
+                    start.max(1_600_000_000_000)
+                }
+            };
+            assert_eq!(start, expected, "{name}");
+        }
+        for place in 0..batch.shape().histograms().len() {
+            assert!(batch.shape().histogram_start(place) > 1_600_000_000_000);
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "{seen} series count since the start");
+}

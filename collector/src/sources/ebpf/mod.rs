@@ -142,6 +142,8 @@ pub enum CgroupChoice {
 pub struct EbpfOptions {
     /// Names of the probes that run. Of the others nothing is loaded, and nothing is said.
     pub probes: Vec<String>,
+    /// Nothing is loaded, whoever asks for it.
+    pub off: bool,
     pub method: Method,
     /// Whether the run-queue probe counts time on a CPU, sleep and migrations too.
     pub times: bool,
@@ -162,6 +164,7 @@ impl Default for EbpfOptions {
     fn default() -> Self {
         EbpfOptions {
             probes: vec!["runqueue".to_owned()],
+            off: false,
             method: Method::default(),
             times: true,
             attachment: Attachment::default(),
@@ -172,6 +175,26 @@ impl Default for EbpfOptions {
             messages: false,
             object: None,
         }
+    }
+}
+
+impl EbpfOptions {
+    /// Switches probes on and off by name.
+    ///
+    /// # Errors
+    /// Where there is no probe of a name.
+    pub fn choose(&mut self, choices: &[(String, bool)]) -> Result<(), String> {
+        for (name, on) in choices {
+            if !PROBES.iter().any(|probe| probe.name == name) {
+                let names: Vec<_> = PROBES.iter().map(|probe| probe.name).collect();
+                return Err(format!("no kernel probe {name:?}: there are {}", names.join(", ")));
+            }
+            self.probes.retain(|own| own != name);
+            if *on && !self.off {
+                self.probes.push(name.clone());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -329,6 +352,24 @@ mod tests {
         let mut reader = EbpfReader::start(&options, &[], &Arc::default());
         reader.read(1, || panic!("no batch"), |_| panic!("no batch"));
         assert_eq!(reader.failures().count(), 0);
+    }
+
+    #[test]
+    fn probes_are_chosen_by_name() {
+        let chosen = |off, choices: &[(&str, bool)]| {
+            let mut options = EbpfOptions { off, ..EbpfOptions::default() };
+            let choices: Vec<_> = choices.iter().map(|&(name, on)| (name.to_owned(), on)).collect();
+            options.choose(&choices).map(|()| options.probes)
+        };
+        assert_eq!(chosen(false, &[("irq", true)]).unwrap(), ["runqueue", "irq"]);
+        assert_eq!(chosen(false, &[("runqueue", true)]).unwrap(), ["runqueue"]);
+        assert!(chosen(false, &[("runqueue", false), ("tcp", false)]).unwrap().is_empty());
+        assert_eq!(chosen(true, &[("irq", true)]).unwrap(), ["runqueue"]);
+        assert!(
+            chosen(false, &[("irqs", true)])
+                .unwrap_err()
+                .contains("no kernel probe \"irqs\": there are block,")
+        );
     }
 
     #[test]
