@@ -42,6 +42,7 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     let wanted = packages::KERNELS
         .iter()
         .filter(|kernel| arguments.is_empty() || arguments.iter().any(|name| name == kernel.version));
+    let version = own_version()?;
     let mut table = Vec::new();
     for kernel in wanted {
         let files = packages::fetch(kernel, &folder)?;
@@ -59,6 +60,12 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
         table.push((kernel.version, files.release, outcomes));
     }
     if arguments.is_empty() {
+        eprintln!("== {version} (natively)");
+        let outcomes = parse(&run_natively(&programs)?);
+        for outcome in outcomes.iter().filter(|outcome| outcome.result != "passed") {
+            eprintln!("{:<8} {} {}", outcome.result, outcome.test, outcome.remark);
+        }
+        table.push((&version, "natively".to_owned(), outcomes));
         let path = crate::workspace().join("docs/kernels.md");
         std::fs::write(&path, document(&table)).context("docs/kernels.md")?;
     }
@@ -89,6 +96,29 @@ fn build() -> anyhow::Result<Vec<(String, PathBuf)>> {
         Some((name.to_owned(), path))
     };
     PROGRAMS.iter().map(|name| find(name).with_context(|| format!("cargo does not name {name}"))).collect()
+}
+
+/// Version and patch level of the kernel that runs here.
+fn own_version() -> anyhow::Result<String> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("the kernel's release")?;
+    Ok(release.split('.').take(2).collect::<Vec<_>>().join("."))
+}
+
+/// What the programs say here, as a guest's console does.
+fn run_natively(programs: &[(String, PathBuf)]) -> anyhow::Result<String> {
+    let skips = crate::workspace().join("target/vm/skips");
+    let _ = std::fs::remove_file(&skips);
+    let mut said = String::new();
+    for (name, program) in programs {
+        let mut command = Command::new(program);
+        command.args(["--test-threads", "1"]).env("COLLECTOR_TEST_SKIPS", &skips);
+        let output = command.current_dir(crate::workspace().join("tests")).output().context(name.clone())?;
+        said.push_str(&String::from_utf8_lossy(&output.stdout));
+    }
+    for line in std::fs::read_to_string(&skips).unwrap_or_default().lines() {
+        let _ = writeln!(said, "SKIPPED {line}");
+    }
+    Ok(said)
 }
 
 /// As [`boot`], until a guest says that it has come to its end: the emulator is not without faults of its own (a kernel
@@ -168,7 +198,8 @@ fn parse(console: &str) -> Vec<Outcome> {
 fn document(table: &[(&str, String, Vec<Outcome>)]) -> String {
     let mut text = String::from(
         "# Kernels\n\nWhat the truth tests of the kernel probes gave on Debian's kernels, under QEMU in software emulation, with \
-         cgroup version 2 alone. Written by `cargo xtask vm`.\n\n| test |",
+         cgroup version 2 alone; and natively, where the `cpu` hierarchy is of version 1 and the kernel is locked down. Written \
+         by `cargo xtask vm`.\n\n| test |",
     );
     let mut rule = String::from("|-|");
     for (version, release, _) in table {

@@ -234,12 +234,7 @@ fn load_one(object: &Object, attach: &Attach) -> Result<OwnedFd, ProbeError> {
         log = vec![0; log.len() * 4];
     }
     let said = log.split(|&byte| byte == 0).next().unwrap_or_default();
-    if error.raw_os_error() == Some(libc::EPERM) && matches!(attach.way, Way::Entry(_) | Way::Exit(_)) {
-        let why =
-            "the right to trace functions, which a kernel that is locked down gives to nobody".to_owned();
-        return Err(ProbeError::NotPermitted(why));
-    }
-    Err(program_error(attach.program, &error, &text::lossy(said)))
+    Err(program_error(attach, &error, &text::lossy(said)))
 }
 
 /// Bytes for what a verifier says: at first, and at most.
@@ -322,7 +317,7 @@ fn attach_one(
         }
         (Way::Ingress | Way::Egress, None) => return Err(absent("cgroup")),
     };
-    let link = link.map_err(|error| program_error(attach.program, &error, ""))?;
+    let link = link.map_err(|error| program_error(&attach, &error, ""))?;
     let fdinfo = fdinfo(&program);
     Ok(RunningProgram { name: attach.program, fdinfo, _program: program, _link: link })
 }
@@ -388,12 +383,17 @@ fn map_error(name: &str, error: &io::Error) -> ProbeError {
 }
 
 /// `said` is what the verifier said, if it was that.
-fn program_error(program: &str, error: &io::Error, said: &str) -> ProbeError {
-    match error.raw_os_error() {
-        Some(libc::EPERM) => ProbeError::NotPermitted(format!("the right to load {program} ({error})")),
-        _ => ProbeError::Rejected {
-            what: format!("program {program}"),
-            why: last_of(format!("{error}: {}", said.trim_end())),
-        },
+fn program_error(attach: &Attach, error: &io::Error, said: &str) -> ProbeError {
+    let program = attach.program;
+    if error.raw_os_error() != Some(libc::EPERM) {
+        let why = last_of(format!("{error}: {}", said.trim_end()));
+        return ProbeError::Rejected { what: format!("program {program}"), why };
     }
+    ProbeError::NotPermitted(match attach.way {
+        Way::Typed(_) | Way::Raw => format!("the right to load {program} ({error})"),
+        Way::Entry(_) | Way::Exit(_) => {
+            "the right to trace functions, which a kernel that is locked down gives to nobody".to_owned()
+        }
+        Way::Ingress | Way::Egress => format!("CAP_NET_ADMIN, or the right to attach {program} ({error})"),
+    })
 }
