@@ -1,8 +1,9 @@
 //! The probe of file systems: how long reads, writes and fsyncs take, what they move and how they fail, by the type of the
 //! file system.
 //!
-//! Kernel interface: the functions `vfs_read`, `vfs_write` and `vfs_fsync_range`, at their start and at their end (fentry,
-//! fexit). All take four arguments, of which the first is the file.
+//! Kernel interface: the functions `vfs_read` and `vfs_write`, whose first argument of four is the file, and `do_fsync`, which
+//! takes a descriptor; at their start and at their end (fentry, fexit). `vfs_fsync_range` would be given the file, but
+//! compilers make it a part of those that call it.
 //!
 //! Cost: some 150 ns each; that is why the probe is off by default. It refuses what goes another way: readv and its like,
 //! splice, io_uring, memory that is mapped.
@@ -11,6 +12,7 @@
 #[cfg(target_arch = "bpf")]
 mod kernel_side {
     use aya_ebpf::bindings::BPF_F_MMAPABLE;
+    use aya_ebpf::helpers::generated::bpf_get_current_task;
     use aya_ebpf::helpers::{
         bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes,
     };
@@ -20,7 +22,7 @@ mod kernel_side {
     use collector_ebpf::filesystem::{
         FSYNC, HostBank, READ, Started, TRIES, TYPES as TYPE_COUNT, TypeBank, TypeSlot, WRITE, started_place,
     };
-    use collector_ebpf::kernel::{Direct, Object, Read, add, count_time};
+    use collector_ebpf::kernel::{Direct, Object, Probed, Read, add, count_time};
     use collector_ebpf::{constants, object};
 
     #[map]
@@ -38,6 +40,11 @@ mod kernel_side {
         INODE_SUPER,
         SUPER_TYPE,
         TYPE_NAME,
+        /// Offsets on the way from a task to the file of a descriptor.
+        TASK_FILES,
+        FILES_TABLE,
+        TABLE_FILES,
+        TABLE_SIZE,
         /// How many low bits of a pid choose its place in `STARTED`.
         TASK_BITS,
         /// One less than the rows, which are a power of two.
@@ -64,15 +71,18 @@ mod kernel_side {
 
     /// The place of a file's type, taken now if it has none yet.
     #[inline(always)]
-    fn type_of(file: Object) -> Option<u32> {
-        let origin = TYPES.get_ptr(0)?;
+    fn type_of<R: Read>(file: Object) -> Option<u32> {
         // SAFETY: each member holds a pointer to the object that the next line reads from.
-        let kind: Object = unsafe {
-            let inode: Object = Direct::member(file, FILE_INODE.load());
-            let root: Object = Direct::member(inode, INODE_SUPER.load());
-            Direct::member(root, SUPER_TYPE.load())
+        let number: u64 = unsafe {
+            let inode: Object = R::member(file, FILE_INODE.load());
+            let root: Object = R::member(inode, INODE_SUPER.load());
+            let kind: Object = R::member(root, SUPER_TYPE.load());
+            // Where its name lies tells a type from others.
+            R::member(kind, TYPE_NAME.load())
         };
-        let number = Direct::number(kind, origin.cast()) | 1;
+        if number == 0 {
+            return None;
+        }
         let first = (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32;
         for attempt in 0..TRIES as u32 {
             let place = (first + attempt) & (TYPE_COUNT as u32 - 1);
@@ -84,11 +94,8 @@ mod kernel_side {
             }
             if slot.number == 0 {
                 slot.number = number;
-                // SAFETY: a member of the type; the helper checks the address, and ends what it writes with a zero.
-                unsafe {
-                    let name: Object = Direct::member(kind, TYPE_NAME.load());
-                    let _ = bpf_probe_read_kernel_str_bytes(name, &mut slot.name);
-                }
+                // SAFETY: the helper checks the address, and ends what it writes with a zero.
+                let _ = unsafe { bpf_probe_read_kernel_str_bytes(number as Object, &mut slot.name) };
                 return Some(place);
             }
         }
@@ -96,7 +103,7 @@ mod kernel_side {
     }
 
     #[inline(always)]
-    fn exit(operation: usize, file: Object, result: i64) -> i32 {
+    fn exit<R: Read>(operation: usize, file: Object, result: i64) -> i32 {
         let Some((slot, task)) = started(operation) else { return 0 };
         let began = core::mem::replace(slot, Started { task: 0, ns: 0 });
         // SAFETY: helpers without conditions; the maps' memory lives as long as the program, and holds but numbers.
@@ -107,7 +114,7 @@ mod kernel_side {
                 add(&mut (*host).task_slots, 1);
                 return 0;
             }
-            let Some(place) = type_of(file) else {
+            let Some(place) = type_of::<R>(file) else {
                 add(&mut (*host).type_slots, 1);
                 return 0;
             };
@@ -130,7 +137,7 @@ mod kernel_side {
 
     #[fexit(function = "vfs_read")]
     fn fs_read_exit(context: FExitContext) -> i32 {
-        exit(READ, context.arg(0), context.arg(4))
+        exit::<Direct>(READ, context.arg(0), context.arg(4))
     }
 
     #[fentry(function = "vfs_write")]
@@ -140,17 +147,36 @@ mod kernel_side {
 
     #[fexit(function = "vfs_write")]
     fn fs_write_exit(context: FExitContext) -> i32 {
-        exit(WRITE, context.arg(0), context.arg(4))
+        exit::<Direct>(WRITE, context.arg(0), context.arg(4))
     }
 
-    #[fentry(function = "vfs_fsync_range")]
+    /// The file of a descriptor of the task that runs.
+    #[inline(always)]
+    fn file_of(descriptor: u32) -> Option<Object> {
+        // SAFETY: a helper without conditions; each member holds a pointer to the object that the next line reads from.
+        unsafe {
+            let task = bpf_get_current_task() as Object;
+            let files: Object = Probed::member(task, TASK_FILES.load());
+            let table: Object = Probed::member(files, FILES_TABLE.load());
+            let size: u32 = Probed::member(table, TABLE_SIZE.load());
+            let all: Object = Probed::member(table, TABLE_FILES.load());
+            let file: Object = Probed::member(all.wrapping_add(descriptor as usize * 8), 0);
+            (descriptor < size && !file.is_null()).then_some(file)
+        }
+    }
+
+    #[fentry(function = "do_fsync")]
     fn fs_fsync_enter(_: FEntryContext) -> i32 {
         enter(FSYNC)
     }
 
-    #[fexit(function = "vfs_fsync_range")]
+    #[fexit(function = "do_fsync")]
     fn fs_fsync_exit(context: FExitContext) -> i32 {
-        exit(FSYNC, context.arg(0), i64::from(context.arg::<i32>(4)))
+        // Where there is no such file there is no type.
+        match file_of(context.arg(0)) {
+            Some(file) => exit::<Probed>(FSYNC, file, i64::from(context.arg::<i32>(2))),
+            None => 0,
+        }
     }
 
     object!();

@@ -1,8 +1,8 @@
 //! The probe of file systems: how long reads, writes and fsyncs take, what they move and how they fail, by the type of the
 //! file system.
 //!
-//! Kernel interface: the start and the end of `vfs_read`, `vfs_write` and `vfs_fsync_range` (fentry, fexit), which a kernel
-//! that is locked down refuses. Cost: in the kernel some 150 ns each, a tick some microseconds and no system call.
+//! Kernel interface: the start and the end of `vfs_read`, `vfs_write` and `do_fsync` (fentry, fexit), which a kernel that is
+//! locked down refuses. Cost: in the kernel some 150 ns each, a tick some microseconds and no system call.
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
@@ -53,8 +53,8 @@ const HOOKS: &[Hook] = &[
     Hook::new("vfs_read", "fs_read_exit", "fs_read_exit"),
     Hook::new("vfs_write", "fs_write_enter", "fs_write_enter"),
     Hook::new("vfs_write", "fs_write_exit", "fs_write_exit"),
-    Hook::new("vfs_fsync_range", "fs_fsync_enter", "fs_fsync_enter"),
-    Hook::new("vfs_fsync_range", "fs_fsync_exit", "fs_fsync_exit"),
+    Hook::new("do_fsync", "fs_fsync_enter", "fs_fsync_enter"),
+    Hook::new("do_fsync", "fs_fsync_exit", "fs_fsync_exit"),
 ];
 
 struct Filesystem {
@@ -80,6 +80,11 @@ impl Filesystem {
         let root = find.pointer(inode, "i_sb", "INODE_SUPER")?;
         let kind = find.pointer(root, "s_type", "SUPER_TYPE")?;
         find.member(kind, "name", 8, "TYPE_NAME")?;
+        let task = find.btf.structure("task_struct")?;
+        let files = find.pointer(task, "files", "TASK_FILES")?;
+        let table = find.pointer(files, "fdt", "FILES_TABLE")?;
+        find.member(table, "fd", 8, "TABLE_FILES")?;
+        find.member(table, "max_fds", 4, "TABLE_SIZE")?;
         let attach = |(number, hook): (usize, &Hook)| {
             let function = find.btf.function(hook.tracepoint)?;
             let way = if number % 2 == 0 { Way::Entry(function) } else { Way::Exit(function) };
