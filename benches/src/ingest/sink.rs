@@ -13,6 +13,9 @@ use hashbrown::HashMap;
 use super::load::Load;
 use super::values::{self, Form};
 
+/// The NaN that ends a series: Prometheus, `model/value/value.go`.
+const STALE_MARKER: u64 = 0x7ff0_0000_0000_0002;
+
 /// How many scrapes ahead a value is looked for before it is called wrong.
 const MAX_GAP: u32 = 600;
 
@@ -266,7 +269,7 @@ fn take_series(message: &[u8], now: i64, state: &mut State) -> Option<()> {
                 _ => return None,
             }
         }
-        if value.is_nan() {
+        if value.to_bits() == STALE_MARKER {
             counts.stale += 1;
             continue;
         }

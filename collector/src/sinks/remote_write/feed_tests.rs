@@ -39,7 +39,9 @@ impl Life {
         batch.values.resize(samples, 1.0);
         batch.shape = Some(Shape::new(source, self.table.clone(), floats, Vec::new()));
         self.journal.append(self.tail.next(), &batch, &Counters::default());
+        self.journal.commit(&Counters::default());
         self.tail.push(&batch);
+        self.tail.publish();
     }
 
     /// The source, the number and the samples of each batch of the next request.
