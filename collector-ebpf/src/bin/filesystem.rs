@@ -2,8 +2,8 @@
 //! file system.
 //!
 //! Kernel interface: the functions `vfs_read` and `vfs_write`, whose first argument of four is the file, and `do_fsync`, which
-//! takes a descriptor; at their start and at their end (fentry, fexit). `vfs_fsync_range` would be given the file, but
-//! compilers make it a part of those that call it.
+//! takes a descriptor; at their start and at their end (fentry, fexit). Compilers make either `do_fsync` or what it calls,
+//! `vfs_fsync_range`, a part of its callers: then the other one is taken.
 //!
 //! Cost: some 150 ns each; that is why the probe is off by default. It refuses what goes another way: readv and its like,
 //! splice, io_uring, memory that is mapped.
@@ -177,6 +177,16 @@ mod kernel_side {
             Some(file) => exit::<Probed>(FSYNC, file, i64::from(context.arg::<i32>(2))),
             None => 0,
         }
+    }
+
+    #[fentry(function = "vfs_fsync_range")]
+    fn fs_range_enter(_: FEntryContext) -> i32 {
+        enter(FSYNC)
+    }
+
+    #[fexit(function = "vfs_fsync_range")]
+    fn fs_range_exit(context: FExitContext) -> i32 {
+        exit::<Direct>(FSYNC, context.arg(0), i64::from(context.arg::<i32>(4)))
     }
 
     object!();
