@@ -1,8 +1,8 @@
 //! The probe of file systems: how long reads, writes and fsyncs take, what they move and how they fail, by the type of the
 //! file system.
 //!
-//! Kernel interface: the start and the end of `vfs_read`, `vfs_write` and `do_fsync`, or what that calls (fentry, fexit), which
-//! a kernel that is locked down refuses. Cost: in the kernel some 150 ns each, a tick some microseconds and no system call.
+//! Kernel interface: the start and the end of `vfs_read`, `vfs_write` and of what fsync(2) calls (fentry, fexit), which a
+//! kernel that is locked down refuses. Cost: in the kernel some 150 ns each, a tick some microseconds and no system call.
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
@@ -40,7 +40,7 @@ pub(super) static PROBE: Probe = Probe {
     name: "filesystem",
     about: "latency of reads, writes and fsyncs by type of file system",
     default_on: false,
-    hooks: &[HOOKS, DESCRIPTOR, RANGE],
+    hooks: &[HOOKS, SYNCS],
     needs: "fentry (no lockdown), file, inode, super_block",
     families: &[&LATENCY, &BYTES, &ERRORS],
     start: |ground| Ok(Box::new(Filesystem::start(ground)?)),
@@ -54,12 +54,12 @@ const HOOKS: &[Hook] = &[
     Hook::new("vfs_write", "fs_write_enter", "fs_write_enter"),
     Hook::new("vfs_write", "fs_write_exit", "fs_write_exit"),
 ];
-const DESCRIPTOR: &[Hook] = &[
+/// Of these the compiler has made some a part of their callers: those that are there are watched.
+const SYNCS: &[Hook] = &[
     Hook::new("do_fsync", "fs_fsync_enter", "fs_fsync_enter"),
     Hook::new("do_fsync", "fs_fsync_exit", "fs_fsync_exit"),
-];
-/// Where the compiler has made the former a part of the system calls.
-const RANGE: &[Hook] = &[
+    Hook::new("vfs_fsync", "fs_whole_enter", "fs_whole_enter"),
+    Hook::new("vfs_fsync", "fs_whole_exit", "fs_whole_exit"),
     Hook::new("vfs_fsync_range", "fs_range_enter", "fs_range_enter"),
     Hook::new("vfs_fsync_range", "fs_range_exit", "fs_range_exit"),
 ];
@@ -97,7 +97,7 @@ impl Filesystem {
             let way = if number % 2 == 0 { Way::Entry(function) } else { Way::Exit(function) };
             Ok(Attach { program: hook.typed, target: hook.tracepoint, way })
         };
-        let syncs = if find.btf.function("do_fsync").is_ok() { DESCRIPTOR } else { RANGE };
+        let syncs = SYNCS.iter().filter(|hook| find.btf.function(hook.tracepoint).is_ok());
         let programs =
             HOOKS.iter().chain(syncs).enumerate().map(attach).collect::<Result<Vec<_>, ProbeError>>()?;
         let (rows, task_bits) = (ground.rows(), ground.task_bits());
