@@ -2,9 +2,8 @@
 //! file system.
 //!
 //! Kernel interface: the functions `vfs_read` and `vfs_write`, whose first argument of four is the file, and `do_fsync`, which
-//! takes a descriptor; at their start and at their end (fentry, fexit). Compilers make some of `do_fsync`, `vfs_fsync` and
-//! `vfs_fsync_range`, each of which calls the next, a part of their callers: so all that are there are watched, and the
-//! outermost counts.
+//! takes a descriptor; at their start and at their end (fentry, fexit). `vfs_fsync_range` would be given the file, but
+//! compilers make it a part of those that call it; where they have done so with `do_fsync` too, fsyncs are not counted.
 //!
 //! Cost: some 150 ns each; that is why the probe is off by default. It refuses what goes another way: readv and its like,
 //! splice, io_uring, memory that is mapped.
@@ -62,20 +61,13 @@ mod kernel_side {
     }
 
     #[inline(always)]
-    fn enter(operation: usize, level: u64) -> i32 {
+    fn enter(operation: usize) -> i32 {
         if let Some((slot, task)) = started(operation) {
-            let is_within = slot.task as u32 == task as u32 && slot.task >> LEVEL_SHIFT < level;
-            if !is_within {
-                // SAFETY: a helper without conditions.
-                *slot = Started { task: task | level << LEVEL_SHIFT, ns: unsafe { bpf_ktime_get_ns() } };
-            }
+            // SAFETY: a helper without conditions.
+            *slot = Started { task, ns: unsafe { bpf_ktime_get_ns() } };
         }
         0
     }
-
-    /// Which of the functions that call each other has begun: it stands above the pid.
-    const LEVEL_SHIFT: u32 = 40;
-    const OUTERMOST: u64 = 0;
 
     /// The place of a file's type, taken now if it has none yet.
     #[inline(always)]
@@ -111,17 +103,14 @@ mod kernel_side {
     }
 
     #[inline(always)]
-    fn exit<R: Read>(operation: usize, level: u64, file: Object, result: i64) -> i32 {
+    fn exit<R: Read>(operation: usize, file: Object, result: i64) -> i32 {
         let Some((slot, task)) = started(operation) else { return 0 };
-        if slot.task as u32 == task as u32 && slot.task >> LEVEL_SHIFT != level {
-            return 0;
-        }
         let began = core::mem::replace(slot, Started { task: 0, ns: 0 });
         // SAFETY: helpers without conditions; the maps' memory lives as long as the program, and holds but numbers.
         unsafe {
             let (now, row) = (bpf_ktime_get_ns(), bpf_get_smp_processor_id() & ROW_MASK.load());
             let Some(host) = HOST.get_ptr_mut(row) else { return 0 };
-            if began.task != task | level << LEVEL_SHIFT {
+            if began.task != task {
                 add(&mut (*host).task_slots, 1);
                 return 0;
             }
@@ -143,22 +132,22 @@ mod kernel_side {
 
     #[fentry(function = "vfs_read")]
     fn fs_read_enter(_: FEntryContext) -> i32 {
-        enter(READ, OUTERMOST)
+        enter(READ)
     }
 
     #[fexit(function = "vfs_read")]
     fn fs_read_exit(context: FExitContext) -> i32 {
-        exit::<Direct>(READ, OUTERMOST, context.arg(0), context.arg(4))
+        exit::<Direct>(READ, context.arg(0), context.arg(4))
     }
 
     #[fentry(function = "vfs_write")]
     fn fs_write_enter(_: FEntryContext) -> i32 {
-        enter(WRITE, OUTERMOST)
+        enter(WRITE)
     }
 
     #[fexit(function = "vfs_write")]
     fn fs_write_exit(context: FExitContext) -> i32 {
-        exit::<Direct>(WRITE, OUTERMOST, context.arg(0), context.arg(4))
+        exit::<Direct>(WRITE, context.arg(0), context.arg(4))
     }
 
     /// The file of a descriptor of the task that runs.
@@ -178,41 +167,16 @@ mod kernel_side {
 
     #[fentry(function = "do_fsync")]
     fn fs_fsync_enter(_: FEntryContext) -> i32 {
-        enter(FSYNC, OUTERMOST)
+        enter(FSYNC)
     }
 
     #[fexit(function = "do_fsync")]
     fn fs_fsync_exit(context: FExitContext) -> i32 {
         // Where there is no such file there is no type.
         match file_of(context.arg(0)) {
-            Some(file) => exit::<Probed>(FSYNC, OUTERMOST, file, i64::from(context.arg::<i32>(2))),
-            None => {
-                if let Some((slot, _)) = started(FSYNC) {
-                    slot.task = 0;
-                }
-                0
-            }
+            Some(file) => exit::<Probed>(FSYNC, file, i64::from(context.arg::<i32>(2))),
+            None => 0,
         }
-    }
-
-    #[fentry(function = "vfs_fsync")]
-    fn fs_whole_enter(_: FEntryContext) -> i32 {
-        enter(FSYNC, 1)
-    }
-
-    #[fexit(function = "vfs_fsync")]
-    fn fs_whole_exit(context: FExitContext) -> i32 {
-        exit::<Direct>(FSYNC, 1, context.arg(0), i64::from(context.arg::<i32>(2)))
-    }
-
-    #[fentry(function = "vfs_fsync_range")]
-    fn fs_range_enter(_: FEntryContext) -> i32 {
-        enter(FSYNC, 2)
-    }
-
-    #[fexit(function = "vfs_fsync_range")]
-    fn fs_range_exit(context: FExitContext) -> i32 {
-        exit::<Direct>(FSYNC, 2, context.arg(0), i64::from(context.arg::<i32>(4)))
     }
 
     object!();

@@ -1,8 +1,8 @@
 //! The probe of file systems: how long reads, writes and fsyncs take, what they move and how they fail, by the type of the
 //! file system.
 //!
-//! Kernel interface: the start and the end of `vfs_read`, `vfs_write` and of what fsync(2) calls (fentry, fexit), which a
-//! kernel that is locked down refuses. Cost: in the kernel some 150 ns each, a tick some microseconds and no system call.
+//! Kernel interface: the start and the end of `vfs_read`, `vfs_write` and `do_fsync` (fentry, fexit), which a kernel
+//! that is locked down refuses. Cost: in the kernel some 150 ns each, a tick some microseconds and no system call.
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
@@ -54,14 +54,10 @@ const HOOKS: &[Hook] = &[
     Hook::new("vfs_write", "fs_write_enter", "fs_write_enter"),
     Hook::new("vfs_write", "fs_write_exit", "fs_write_exit"),
 ];
-/// Of these the compiler has made some a part of their callers: those that are there are watched.
+/// Not where the compiler has made it a part of the system calls, which take no file.
 const SYNCS: &[Hook] = &[
     Hook::new("do_fsync", "fs_fsync_enter", "fs_fsync_enter"),
     Hook::new("do_fsync", "fs_fsync_exit", "fs_fsync_exit"),
-    Hook::new("vfs_fsync", "fs_whole_enter", "fs_whole_enter"),
-    Hook::new("vfs_fsync", "fs_whole_exit", "fs_whole_exit"),
-    Hook::new("vfs_fsync_range", "fs_range_enter", "fs_range_enter"),
-    Hook::new("vfs_fsync_range", "fs_range_exit", "fs_range_exit"),
 ];
 
 struct Filesystem {
@@ -77,6 +73,8 @@ struct Types {
     banks: KernelMap,
     /// In the order of their places.
     names: [Option<String>; TYPES],
+    /// What is counted on this kernel.
+    operations: &'static [&'static str],
 }
 
 impl Filesystem {
@@ -97,7 +95,11 @@ impl Filesystem {
             let way = if number % 2 == 0 { Way::Entry(function) } else { Way::Exit(function) };
             Ok(Attach { program: hook.typed, target: hook.tracepoint, way })
         };
-        let syncs = SYNCS.iter().filter(|hook| find.btf.function(hook.tracepoint).is_ok());
+        let sees_syncs = find.btf.function("do_fsync").is_ok();
+        if !sees_syncs {
+            log::info!(probe = PROBE.name; "this kernel has do_fsync inlined: fsyncs are not counted");
+        }
+        let syncs = if sees_syncs { SYNCS } else { &[] };
         let programs =
             HOOKS.iter().chain(syncs).enumerate().map(attach).collect::<Result<Vec<_>, ProbeError>>()?;
         let (rows, task_bits) = (ground.rows(), ground.task_bits());
@@ -111,6 +113,7 @@ impl Filesystem {
                 slots: loaded.map::<TypeSlot>("TYPES", TYPES)?,
                 banks: loaded.map::<TypeBank>("BANKS", rows * TYPES)?,
                 names: [const { None }; TYPES],
+                operations: if sees_syncs { &OPERATIONS } else { &OPERATIONS[..FSYNC] },
             },
             times: Histogram::new(&counts::TIMES),
             programs: loaded.attach()?,
@@ -154,7 +157,7 @@ impl Types {
 
     fn read_counts(&self, out: &mut Recorder) {
         for name in self.known() {
-            for (number, operation) in OPERATIONS.iter().enumerate() {
+            for (number, operation) in self.operations.iter().enumerate() {
                 let sum = |member: usize| {
                     let at = (number * size_of::<OperationBank>() + member) / 8;
                     let counts = self.rows_of(name).map(|row| row[at].load(Ordering::Relaxed));
@@ -178,7 +181,7 @@ impl Running for Filesystem {
         let Filesystem { types, times, .. } = self;
         types.learn();
         for name in types.known() {
-            for (number, operation) in OPERATIONS.iter().enumerate() {
+            for (number, operation) in types.operations.iter().enumerate() {
                 let at = number * size_of::<OperationBank>() + offset_of!(OperationBank, latency);
                 let buckets = at + offset_of!(TimeHistogram, buckets);
                 out.histogram(&LATENCY, &[name, operation], &times.read(types.rows_of(name), at, buckets));
