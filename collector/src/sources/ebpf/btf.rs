@@ -51,11 +51,13 @@ pub(super) struct Btf<'a> {
     /// Where the type of that number begins in `types`; number 0 is `void` and begins nowhere.
     starts: Vec<u32>,
     /// What has been looked for by kind and name: the probes ask the same again and again, and a search looks at every type.
-    found: RefCell<HashMap<(u32, Vec<u8>), Option<TypeId>>>,
+    found: RefCell<Found>,
 }
 
 /// A type's number.
 pub(super) type TypeId = u32;
+/// Types by their kind and name.
+type Found = HashMap<(u32, Vec<u8>), Option<TypeId>>;
 
 /// A member of a struct: its place in bytes, and its type without typedefs and qualifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
