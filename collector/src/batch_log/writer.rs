@@ -345,7 +345,7 @@ impl BatchLog {
         });
         (known.defined, known.sound) = (0, false);
         let start = record::begin(&mut self.buffer);
-        // Numbers stay in `freed` when the write fails; to hear of them twice does a reader no harm.
+        // Should the write fail, readers keep those shapes until the segment ends.
         encode_definition(known.number, &self.freed, list, shape, &mut self.buffer);
         self.freed.clear();
         record::end(Kind::Definition, sequence, start, &mut self.buffer)
@@ -386,6 +386,9 @@ impl BatchLog {
         encode_content(list, &mut self.content);
         self.shared.remember_list(&self.content, list);
         let content = pack_content(&self.content);
+        if self.content.capacity() > MAX_STAGED {
+            self.content = Vec::new();
+        }
         self.packed_bytes += content.len();
         if self.packed_bytes > MAX_PACKED {
             self.forget_dead();
