@@ -8,12 +8,15 @@
 pub mod block;
 pub mod cgroups;
 pub mod drops;
+pub mod filesystem;
 pub mod irq;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;
+pub mod network;
 pub mod oom;
 pub mod process;
 pub mod reclaim;
 pub mod runqueue;
 pub mod scale;
+pub mod syscalls;
 pub mod tcp;

@@ -3,7 +3,7 @@
 //! All maps are arrays that user space maps into its memory. Each CPU writes to a bank of its own, aligned to
 //! cache lines, so that counting needs neither an atomic instruction nor a line that another CPU holds.
 
-use crate::scale::{CLASSIC_TIMES, Spec, Tables};
+use crate::scale::{CLASSIC_TIMES, Spec, Tables, TimeHistogram};
 
 /// Eight buckets an octave, from 2^-20 s (953 ns) to 2^6 s.
 pub const WAIT: Spec =
@@ -14,7 +14,7 @@ pub static WAIT_TABLES: Tables = Tables::new(&WAIT);
 pub const BUCKET_CAPACITY: usize = 248;
 
 const _: () = assert!(WAIT.bounds() < BUCKET_CAPACITY, "a bank holds every bucket and the overflow");
-const _: () = assert!(size_of::<HostBank>() == 2048 && align_of::<HostBank>() == 64);
+const _: () = assert!(size_of::<HostBank>() == 5120 && align_of::<HostBank>() == 64);
 
 /// What one CPU counts for the whole host. One element of the map `HOST` for each CPU.
 #[repr(C, align(64))]
@@ -30,8 +30,44 @@ pub struct HostBank {
     pub task_overflow: u64,
     /// Waits that a clock had going backwards; counted as 0.
     pub clock_backwards: u64,
-    pub reserved: [u64; 2],
+    /// When the CPU was switched last, on the clock of the method; 0 is never.
+    pub switched: u64,
+    /// How often a task got a CPU other than that on which it ran last.
+    pub migrations: u64,
     pub buckets: [u64; BUCKET_CAPACITY],
+    /// From when a task gets the CPU until it leaves it.
+    pub on_cpu: TimeHistogram,
+    /// From when a task goes to sleep until it is runnable again: by the number of the state, less one.
+    pub asleep: [TimeHistogram; SLEEPS.len()],
+}
+
+/// How tasks sleep: so that a signal may wake them, or not.
+pub const SLEEPS: [&str; 2] = ["interruptible", "uninterruptible"];
+
+/// What is kept of a task while it does not run. One element of the map `TASKS`.
+#[repr(C, align(32))]
+pub struct TaskSlot {
+    /// `run_delay` when the task left its CPU (Q), or when it became runnable (B), tagged. 0 is unknown.
+    pub wait: u64,
+    /// When it left its CPU.
+    pub left_ns: u64,
+    /// Tagged, and put together by [`left`]: on which CPU, and how it sleeps. 0 is unknown.
+    pub left: u64,
+    pub reserved: u64,
+}
+
+/// How a task left its CPU: `sleep` is the number in [`SLEEPS`] and one, 0 for a task that did not go to sleep, 3 for one
+/// that ends.
+#[inline(always)]
+pub const fn left(cpu: u32, sleep: u64) -> u64 {
+    // The highest bit of those that the tag leaves, so that CPU 0 is not "unknown".
+    1 << 55 | sleep << 32 | cpu as u64
+}
+
+/// CPU and sleep of what [`left`] has put together.
+#[inline(always)]
+pub const fn left_parts(word: u64) -> (u32, u64) {
+    (word as u32, word >> 32 & 3)
 }
 
 /// What is counted for a cgroup: places in `CgroupSlot::counts`.
@@ -40,14 +76,19 @@ pub const WAIT_NS: usize = 0;
 pub const WAITS: usize = 1;
 pub const VOLUNTARY: usize = 2;
 pub const INVOLUNTARY: usize = 3;
+/// Time on a CPU.
+pub const ON_CPU_NS: usize = 4;
+/// Time asleep where no signal wakes.
+pub const BLOCKED_NS: usize = 5;
+pub const MIGRATIONS: usize = 6;
 
 /// How many low bits of a pid choose its slot in `TASKS`, at least and at most.
 pub const MIN_TASK_BITS: u32 = 14;
-pub const MAX_TASK_BITS: u32 = 17;
+pub const MAX_TASK_BITS: u32 = 16;
 /// The kernel's own limit of pids is 2^22.
 pub const PID_BITS: u32 = 22;
 
-/// A task's value in `TASKS`: a tag in the highest byte, a number of ns in the rest (it wraps after two years).
+/// A word of a [`TaskSlot`]: a tag in the highest byte, a number of ns in the rest (it wraps after two years).
 pub const TASK_VALUE_MASK: u64 = (1 << 56) - 1;
 
 const _: () = assert!(PID_BITS - MIN_TASK_BITS <= 8);

@@ -15,3 +15,14 @@ fn pids_share_a_slot_only_with_another_tag() {
         }
     }
 }
+
+#[test]
+fn how_a_task_left_is_never_unknown() {
+    for cpu in [0, 1, 8191] {
+        for sleep in 0..3 {
+            let word = left(cpu, sleep);
+            assert!(word != 0 && word <= TASK_VALUE_MASK);
+            assert_eq!(left_parts(word | task_tag(1 << 21, MIN_TASK_BITS)), (cpu, sleep));
+        }
+    }
+}

@@ -201,7 +201,9 @@ impl<'a> Daemon<'a> {
 
     /// Loads the kernel probes beside the rest, so that the first page need not wait for the verifier.
     fn load_probes(&self) -> Result<(), StartError> {
-        let (options, labels) = (self.options.ebpf.clone(), self.config.host.labels.clone());
+        let (mut options, labels) = (self.options.ebpf.clone(), self.config.host.labels.clone());
+        let chosen = options.choose(&self.config.host.ebpf);
+        chosen.map_err(|fault| StartError::new(format!("host.ebpf: {fault}")))?;
         let (table, reader) = (self.table.clone(), self.reader.clone());
         let load = move || {
             let probes = EbpfReader::start(&options, &labels, &table);
@@ -213,6 +215,10 @@ impl<'a> Daemon<'a> {
 
     /// Makes endpoints and jobs those of `config`. A job that is wrong is found before anything is changed.
     async fn apply(&mut self, config: &Config) -> Result<(), String> {
+        self.options.ebpf.clone().choose(&config.host.ebpf).map_err(|fault| format!("host.ebpf: {fault}"))?;
+        if config.host.ebpf != self.config.host.ebpf {
+            log::warn!("host.ebpf has changed: probes are loaded at the next start");
+        }
         let prepared = self.scraping.prepare(config)?;
         let api = config.target_api.as_ref();
         self.server.check_target_api(api)?;

@@ -6,6 +6,10 @@
 mod block;
 #[path = "probes/cost.rs"]
 mod cost;
+#[path = "probes/faults.rs"]
+mod faults;
+#[path = "probes/filesystem.rs"]
+mod filesystem;
 #[path = "probes/irq.rs"]
 mod irq;
 #[path = "probes/memory.rs"]
@@ -16,8 +20,16 @@ mod network;
 mod processes;
 #[path = "probes/programs.rs"]
 mod programs;
+#[path = "probes/scheduler.rs"]
+mod scheduler;
+#[path = "probes/slowdown.rs"]
+mod slowdown;
 #[path = "probes/suite.rs"]
 mod suite;
+#[path = "probes/syscalls.rs"]
+mod syscalls;
+#[path = "probes/traffic.rs"]
+mod traffic;
 
 /// Two counts that may differ by so much.
 fn near(what: &str, seen: f64, truth: f64, by: f64) {

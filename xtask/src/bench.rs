@@ -18,7 +18,9 @@ fn run(arguments: &[String]) -> anyhow::Result<()> {
     // What a kernel program costs does not depend on how user space is built.
     if arguments == ["ebpf"] {
         let test = ["test", "--package", "collector-tests", "--test", "probes", "--"];
-        return cargo(&[&test[..], &["--ignored", "--exact", "cost::table", "--nocapture"]].concat());
+        let tables =
+            ["--ignored", "--exact", "cost::table", "slowdown::table", "--nocapture", "--test-threads", "1"];
+        return cargo(&[&test[..], &tables[..]].concat());
     }
     let mut all = vec!["bench", "--package", "collector-benches"];
     match arguments.split_first() {

@@ -20,7 +20,19 @@ pub(crate) const COMMAND: crate::Command = crate::Command {
 
 const TARGET: &str = "bpfel-unknown-none";
 /// One object each.
-const PROBES: &[&str] = &["block", "drops", "irq", "oom", "process", "reclaim", "runqueue", "tcp"];
+const PROBES: &[&str] = &[
+    "block",
+    "drops",
+    "filesystem",
+    "irq",
+    "network",
+    "oom",
+    "process",
+    "reclaim",
+    "runqueue",
+    "syscalls",
+    "tcp",
+];
 /// Says what the committed objects were made with.
 const RECORD: &str = "toolchain.txt";
 

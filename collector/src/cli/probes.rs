@@ -18,9 +18,19 @@ pub static PROBE_FLAGS: &[Flag] = &[
         "Count the packets that the kernel drops, by the reason that it gives.",
     ),
     Flag::new(
+        "ebpf.filesystem",
+        FlagDefault::Switch(false),
+        "Measure reads, writes and fsyncs by type of file system; costs some 150 ns for each, and no lockdown.",
+    ),
+    Flag::new(
         "ebpf.irq",
         FlagDefault::Switch(false),
         "Measure soft and hard interrupts; costs some 60 ns for each of the events of an interrupt.",
+    ),
+    Flag::new(
+        "ebpf.network",
+        FlagDefault::Switch(false),
+        "Count bytes and packets by cgroup; costs some 50 ns for each packet, and needs CAP_NET_ADMIN.",
     ),
     Flag::new(
         "ebpf.oom",
@@ -43,6 +53,11 @@ pub static PROBE_FLAGS: &[Flag] = &[
         "Measure run-queue latency and context switches in the kernel, for the host and its cgroups.",
     ),
     Flag::new(
+        "ebpf.syscalls",
+        FlagDefault::Switch(false),
+        "Measure latency and errors of system calls by class; costs some 200 ns for each call.",
+    ),
+    Flag::new(
         "ebpf.tcp",
         FlagDefault::Switch(true),
         "Measure TCP connects, round-trip times, retransmits and resets, for the host and its cgroups.",
@@ -56,6 +71,11 @@ pub static PROBE_FLAGS: &[Flag] = &[
         "ebpf.runqueue.cgroups",
         FlagDefault::Text("auto"),
         "By which hierarchy cgroups are told apart: auto, unified, scheduler, or off.",
+    ),
+    Flag::new(
+        "ebpf.runqueue.times",
+        FlagDefault::Switch(true),
+        "Measure at each switch also how long tasks had the CPU, slept, and where they ran last.",
     ),
     Flag::new(
         "ebpf.btf",
@@ -83,7 +103,9 @@ pub(super) fn resolve(values: &FlagValues, log_level: LevelFilter) -> Result<Ebp
     };
     Ok(EbpfOptions {
         probes: wanted_probes(values),
+        off: !values.switch("ebpf"),
         method,
+        times: values.switch("ebpf.runqueue.times"),
         cgroups,
         procfs: values.text("path.procfs").into(),
         btf: values.text("ebpf.btf").into(),

@@ -19,6 +19,7 @@ global:
 host:
   job_name: integrations/unix
   instance: box:9100
+  ebpf: {irq: true, tcp: false}
 remote_write:
   - url: http://127.0.0.1:9090/api/v1/write
     name: prom
@@ -33,6 +34,7 @@ remote_write:
     let config = parse_config(text, Path::new("/etc/collector/c.yml")).unwrap();
     assert_eq!(config.external_labels, [("cluster".to_owned(), "home".to_owned())]);
     assert_eq!(config.host.scrape_interval, Duration::from_secs(15));
+    assert_eq!(config.host.ebpf, [("irq".to_owned(), true), ("tcp".to_owned(), false)]);
     let label = |name: &str| config.host.labels.iter().find(|(n, _)| n == name).unwrap().1.clone();
     assert_eq!((label("job"), label("instance")), ("integrations/unix".into(), "box:9100".into()));
     let [prom, vm] = &config.endpoints[..] else { panic!("two endpoints") };
@@ -97,6 +99,7 @@ fn wrong_values_say_what_would_be_right() {
     for (text, expected) in [
         ("global: {scrape_interval: 15}", "is not a duration such as 15s"),
         ("host: {scrape_interval: 1ms}", "at least 100ms"),
+        ("host: {ebpf: {tcp: 1}}", "expected a boolean"),
         ("remote_write: [{url: 'ftp://x'}]", "must begin with http:// or https://"),
         ("remote_write: [{name: x}]", "missing field `url`"),
         ("remote_write: [{url: 'http://x'}, {url: 'http://x'}]", "a second endpoint named"),

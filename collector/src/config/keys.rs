@@ -72,6 +72,12 @@ const HOST: &[Key] = &[
     key("host.job_name", "text", "`node`", "The label `job` of what this host pushes."),
     key("host.instance", "text", "the host's name", "The label `instance`."),
     key("host.labels", "map of labels", "", "More labels for what this host pushes."),
+    key(
+        "host.ebpf",
+        "map of probe to true or false",
+        "the flags `--ebpf.*`",
+        "Kernel probes that are loaded at start, or not; `--no-ebpf` loads none all the same.",
+    ),
 ];
 
 const TARGET_API: &[Key] = &[

@@ -44,6 +44,7 @@ pub(super) struct Host {
     pub job_name: Option<String>,
     pub instance: Option<String>,
     pub labels: Option<BTreeMap<String, String>>,
+    pub ebpf: Option<BTreeMap<String, bool>>,
 }
 
 /// The files of Cloud Foundry's prom_scraper.

@@ -37,6 +37,8 @@ pub struct HostSection {
     pub scrape_interval: Duration,
     /// `job`, `instance` and what else was given, sorted by name.
     pub labels: Vec<(String, String)>,
+    /// Kernel probes, by name, that run or not, whatever their flags say.
+    pub ebpf: Vec<(String, bool)>,
 }
 
 /// A secret given in place, or the file it is read from each time it is needed.
@@ -204,7 +206,7 @@ fn resolve_host(raw: raw::Host, interval: Duration) -> Resolved<HostSection> {
     labels.push(("job".into(), raw.job_name.unwrap_or_else(|| "node".into())));
     labels.push(("instance".into(), raw.instance.unwrap_or_else(host_name)));
     labels.sort();
-    Ok(HostSection { scrape_interval, labels })
+    Ok(HostSection { scrape_interval, labels, ebpf: raw.ebpf.unwrap_or_default().into_iter().collect() })
 }
 
 fn host_name() -> String {

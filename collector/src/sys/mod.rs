@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod bent;
+pub mod bpf;
 pub mod btrfs;
 pub mod clock;
 pub mod ethtool;

@@ -75,10 +75,18 @@ fn do_everything() {
 fn table() {
     let _alone = alone();
     let _counting = Counting::start();
-    for method in [Method::Empty, Method::Accounted, Method::Stamped] {
-        let mut probe = Probe::start(&EbpfOptions { method, ..EbpfOptions::default() });
+    let ways = [
+        (Method::Empty, false),
+        (Method::Accounted, false),
+        (Method::Accounted, true),
+        (Method::Stamped, false),
+        (Method::Stamped, true),
+    ];
+    for (method, times) in ways.repeat(3) {
+        let mut probe = Probe::start(&EbpfOptions { method, times, ..EbpfOptions::default() });
         switch();
-        print(&mut probe, &format!("sched_switch, {method:?}"));
+        let with = if times { ", with time on and off the CPU" } else { "" };
+        print(&mut probe, &format!("sched_switch, {method:?}{with}"));
     }
     let probes = PROBES.iter().map(|probe| probe.name.to_owned()).collect();
     let mut probe = Probe::start(&EbpfOptions { probes, ..EbpfOptions::default() });

@@ -31,7 +31,7 @@ losetup /dev/loop0 /tmp/disk && mke2fs -F /dev/loop0 >/dev/null && mount -t ext4
 for program in /tests/*; do
     echo "PROGRAM $program"
     # That one reads the sources.
-    timeout 400 $program --test-threads 1 --skip the_table_of_programs 2>&1
+    timeout 600 $program --test-threads 1 --skip the_table_of_programs 2>&1
 done
 # It changes how a device throttles, and so runs only here.
 /tests/probes --ignored times_are_kept 2>&1

@@ -120,7 +120,7 @@ impl Block {
             [ISSUE, COMPLETE].concat()
         };
         let arrays = [("BANKS", DEVICES), ("LOST", 1)];
-        let InRows { loaded, attach, rows, cgroups } =
+        let InRows { loaded, rows, cgroups } =
             ground.load_in_rows(OBJECT, constants, &arrays, cgroups.as_ref(), &hooks)?;
         Ok(Block {
             table: loaded.map::<DeviceTable>("DEVICES", 1)?,
@@ -130,7 +130,7 @@ impl Block {
             times: Histogram::new(&counts::TIMES),
             sizes: Histogram::new(&counts::SIZES),
             cgroups,
-            programs: loaded.attach(&attach)?,
+            programs: loaded.attach()?,
         })
     }
 

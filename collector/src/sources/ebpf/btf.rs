@@ -4,6 +4,10 @@
 //! It borrows the file's bytes and keeps one number a type, so that all of it can be dropped after use. It refuses
 //! bit fields, and data of the other byte order. Cost: once at start, some 5 ms for a kernel of 120,000 types.
 
+use std::cell::RefCell;
+
+use hashbrown::HashMap;
+
 /// Why a question to BTF has no answer.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum BtfError {
@@ -30,6 +34,7 @@ const TYPEDEF: u32 = 8;
 const VOLATILE: u32 = 9;
 const CONST: u32 = 10;
 const RESTRICT: u32 = 11;
+const FUNC: u32 = 12;
 const FUNC_PROTO: u32 = 13;
 const VAR: u32 = 14;
 const DATASEC: u32 = 15;
@@ -45,10 +50,14 @@ pub(super) struct Btf<'a> {
     strings: &'a [u8],
     /// Where the type of that number begins in `types`; number 0 is `void` and begins nowhere.
     starts: Vec<u32>,
+    /// What has been looked for by kind and name: the probes ask the same again and again, and a search looks at every type.
+    found: RefCell<Found>,
 }
 
 /// A type's number.
 pub(super) type TypeId = u32;
+/// Types by their kind and name.
+type Found = HashMap<(u32, Vec<u8>), Option<TypeId>>;
 
 /// A member of a struct: its place in bytes, and its type without typedefs and qualifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +102,7 @@ impl<'a> Btf<'a> {
         };
         let types = section(field(8)?, field(12)?).ok_or(malformed("the types are cut"))?;
         let strings = section(field(16)?, field(20)?).ok_or(malformed("the strings are cut"))?;
-        let mut btf = Btf { types, strings, starts: vec![u32::MAX] };
+        let mut btf = Btf { types, strings, starts: vec![u32::MAX], found: RefCell::default() };
         let mut at = 0;
         while at < types.len() {
             btf.starts.push(u32::try_from(at).map_err(|_| malformed("too large"))?);
@@ -142,8 +151,19 @@ impl<'a> Btf<'a> {
     }
 
     fn find(&self, kind: u32, name: &[u8]) -> Option<TypeId> {
-        (1..u32::try_from(self.starts.len()).ok()?)
-            .find(|&id| self.head(id).is_some_and(|head| head.kind == kind && self.text(head.name) == name))
+        let key = (kind, name.to_vec());
+        if let Some(&known) = self.found.borrow().get(&key) {
+            return known;
+        }
+        let is_named = |offset: u32| {
+            let rest = self.strings.get(offset as usize..).unwrap_or_default();
+            rest.strip_prefix(name).is_some_and(|end| end.first().is_none_or(|&byte| byte == 0))
+        };
+        let last = u32::try_from(self.starts.len()).ok()?;
+        let found =
+            (1..last).find(|&id| self.head(id).is_some_and(|head| head.kind == kind && is_named(head.name)));
+        self.found.borrow_mut().insert(key, found);
+        found
     }
 
     /// The struct of that name.
@@ -239,6 +259,23 @@ impl<'a> Btf<'a> {
             }
         }
         None
+    }
+
+    /// The type of a tracepoint.
+    ///
+    /// # Errors
+    /// [`BtfError::NoType`]
+    pub(super) fn tracepoint_type(&self, name: &str) -> Result<TypeId, BtfError> {
+        let typedef = format!("btf_trace_{name}");
+        self.find(TYPEDEF, typedef.as_bytes()).ok_or(BtfError::NoType(typedef))
+    }
+
+    /// The function of that name.
+    ///
+    /// # Errors
+    /// [`BtfError::NoType`]
+    pub(super) fn function(&self, name: &str) -> Result<TypeId, BtfError> {
+        self.find(FUNC, name.as_bytes()).ok_or_else(|| BtfError::NoType(format!("function {name}")))
     }
 
     /// The types of a tracepoint's arguments, without the first, which is the tracer's own.

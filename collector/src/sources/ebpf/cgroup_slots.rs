@@ -11,6 +11,7 @@ use collector_ebpf::cgroups::{COUNTS, CgroupSet, CgroupSlot, WAYS};
 use hashbrown::HashMap;
 
 use super::kernel_map::KernelMap;
+use crate::model::{Family, Recorder};
 
 /// How long the series of a cgroup go on after it has gone.
 const RETAINED_MS: i64 = 120_000;
@@ -155,5 +156,12 @@ impl CgroupSlots {
     /// The cgroups whose names are known, in the order in which they were first seen.
     pub(super) fn named(&self) -> impl Iterator<Item = (&str, &Counts)> {
         self.cgroups.iter().filter_map(|cgroup| Some((cgroup.path.as_deref()?, &cgroup.counts)))
+    }
+
+    /// Gives one number of each cgroup.
+    pub(super) fn put(&self, family: &'static Family, value: impl Fn(&Counts) -> f64, out: &mut Recorder) {
+        for (path, counts) in self.named() {
+            out.put(family, &[path], value(counts));
+        }
     }
 }

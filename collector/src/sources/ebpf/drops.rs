@@ -66,9 +66,9 @@ impl Drops {
         find.set("HAS_REASON", u32::from(gives_reason));
         let rows = ground.rows();
         find.set("ROW_MASK", rows as u32 - 1);
-        let (loaded, attach) = ground.load(OBJECT, &find.constants, &[("HOST", rows)], HOOKS)?;
+        let loaded = ground.load(OBJECT, &find.constants, &[("HOST", rows)], HOOKS)?;
         let host = loaded.map::<HostBank>("HOST", rows)?;
-        Ok(Drops { host, reasons, programs: loaded.attach(&attach)? })
+        Ok(Drops { host, reasons, programs: loaded.attach()? })
     }
 }
 

@@ -1,18 +1,18 @@
 //! What the probes share while they start: the kernel's BTF, the number of CPUs, the cgroup hierarchies.
 //!
-//! Kernel interface: /sys/kernel/btf/vmlinux, /proc/self/mountinfo, once. It takes some 30 MiB while the probes are
-//! loaded, for the kernel's BTF in two forms, and is dropped then.
+//! Kernel interface: /sys/kernel/btf/vmlinux, /proc/self/mountinfo, once. It takes some 6 MiB while the probes are loaded,
+//! for the kernel's BTF, and is dropped then.
 
 use std::path::{Path, PathBuf};
 
-use aya::Btf as AyaBtf;
 use collector_ebpf::cgroups::{CgroupSet, CgroupSource, MAX_SETS, MIN_SETS, WAYS};
+use collector_ebpf::runqueue;
 
 use super::btf::{Btf, BtfError};
 use super::cgroup_names::{self, Hierarchies, Names};
 use super::cgroup_slots::CgroupSlots;
 use super::layout::{Constants, Finder};
-use super::load::{self, Attach, Loaded, Plan, ProbeError};
+use super::load::{self, Attach, Loaded, Plan, ProbeError, Way};
 use super::{Attachment, CgroupChoice, EbpfOptions};
 use crate::sys::file::read_once;
 use crate::sys::text;
@@ -42,7 +42,8 @@ impl Hook {
 pub(super) struct Ground<'a> {
     pub(super) options: &'a EbpfOptions,
     btf: Result<Btf<'a>, BtfError>,
-    typed: Option<AyaBtf>,
+    /// Whether programs may be typed by the kernel's BTF.
+    typed: bool,
     pub(super) cpus: usize,
     pub(super) hierarchies: Hierarchies,
     pub(super) names: Names,
@@ -51,9 +52,18 @@ pub(super) struct Ground<'a> {
 /// An object that is loaded, and counts in rows.
 pub(super) struct InRows {
     pub(super) loaded: Loaded,
-    pub(super) attach: Vec<Attach>,
     pub(super) rows: usize,
     pub(super) cgroups: Option<CgroupSlots>,
+}
+
+/// How the maps of an object are made that counts in rows.
+pub(super) struct RowPlan {
+    pub(super) constants: Constants,
+    /// Elements of each map.
+    pub(super) sizes: Vec<(&'static str, usize)>,
+    pub(super) rows: usize,
+    /// Sets of cgroup slots in all rows.
+    pub(super) sets: usize,
 }
 
 /// Where a probe takes cgroups from.
@@ -84,7 +94,7 @@ impl<'a> Ground<'a> {
             Attachment::Raw => false,
             Attachment::Typed => true,
         };
-        let typed = if may_type && btf.is_ok() { Some(load::typed(file)?) } else { None };
+        let typed = may_type && btf.is_ok();
         Ok(Ground { options, btf, typed, cpus, hierarchies, names: Names::default() })
     }
 
@@ -117,43 +127,59 @@ impl<'a> Ground<'a> {
         constants: &Constants,
         map_sizes: &[(&'static str, usize)],
         hooks: &[Hook],
-    ) -> Result<(Loaded, Vec<Attach>), ProbeError> {
+    ) -> Result<Loaded, ProbeError> {
+        let forced = self.options.attachment == Attachment::Typed;
+        let ways = self.typed.then_some(true).into_iter().chain((!forced).then_some(false));
+        let mut first_error = None;
+        for typed in ways {
+            match self.load_all(object, constants, map_sizes, &self.attachments(hooks, typed)?) {
+                Err(error @ ProbeError::Rejected { .. }) => {
+                    let attach = if typed { "tp_btf" } else { "raw_tp" };
+                    log::debug!(attach, err:% = error; "the kernel refused a probe's programs");
+                    first_error.get_or_insert(error);
+                }
+                result => return result,
+            }
+        }
+        Err(first_error.unwrap_or_else(|| ProbeError::NotSupported("typed arguments".to_owned())))
+    }
+
+    /// Which programs go to the tracepoints.
+    fn attachments(&self, hooks: &[Hook], typed: bool) -> Result<Vec<Attach>, ProbeError> {
+        let one = |hook: &Hook| {
+            let way = match (&self.btf, typed) {
+                (Ok(btf), true) => Way::Typed(btf.tracepoint_type(hook.tracepoint)?),
+                _ => Way::Raw,
+            };
+            let program = if typed { hook.typed } else { hook.raw };
+            Ok(Attach { program, target: hook.tracepoint, way })
+        };
+        hooks.iter().map(one).collect()
+    }
+
+    /// Loads an object with these programs.
+    ///
+    /// # Errors
+    /// As [`load::load`].
+    pub(super) fn load_all(
+        &self,
+        object: &[u8],
+        constants: &Constants,
+        map_sizes: &[(&'static str, usize)],
+        programs: &[Attach],
+    ) -> Result<Loaded, ProbeError> {
         let map_sizes = map_sizes
             .iter()
             .map(|&(name, size)| Some((name, u32::try_from(size).ok()?)))
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| ProbeError::NotSupported("so many CPUs".to_owned()))?;
-        let typed = self.typed.as_ref().map(Some);
-        let forced = self.options.attachment == Attachment::Typed;
-        let ways = typed.into_iter().chain(if forced { None } else { Some(None) });
-        let mut first_error = None;
-        for typed in ways {
-            let attach: Vec<Attach> = hooks
-                .iter()
-                .map(|hook| Attach {
-                    program: if typed.is_some() { hook.typed } else { hook.raw },
-                    tracepoint: hook.tracepoint,
-                })
-                .collect();
-            let plan = Plan {
-                object: self.options.object.as_deref().unwrap_or(object),
-                constants,
-                map_sizes: &map_sizes,
-                programs: &attach,
-                typed,
-                messages: self.options.messages,
-            };
-            match load::load(&plan) {
-                Ok(loaded) => return Ok((loaded, attach)),
-                Err(error @ ProbeError::Rejected { .. }) => {
-                    let attach = if typed.is_some() { "tp_btf" } else { "raw_tp" };
-                    log::debug!(attach, err:% = error; "the kernel refused a probe's programs");
-                    first_error.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(first_error.unwrap_or_else(|| ProbeError::NotSupported("typed arguments".to_owned())))
+        load::load(&Plan {
+            object: self.options.object.as_deref().unwrap_or(object),
+            constants,
+            map_sizes: &map_sizes,
+            programs,
+            messages: self.options.messages,
+        })
     }
 
     /// Loads an object that counts in rows which CPUs share, for the host and for each cgroup that has a slot.
@@ -164,20 +190,30 @@ impl<'a> Ground<'a> {
     pub(super) fn load_in_rows(
         &self,
         object: &[u8],
-        mut constants: Constants,
+        constants: Constants,
         arrays: &[(&'static str, usize)],
         cgroups: Option<&CgroupGround>,
         hooks: &[Hook],
     ) -> Result<InRows, ProbeError> {
+        let plan = self.in_rows(constants, arrays, cgroups);
+        let loaded = self.load(object, &plan.constants, &plan.sizes, hooks)?;
+        let cgroups = cgroups.map(|cgroups| cgroups.slots(&loaded, plan.sets)).transpose()?;
+        Ok(InRows { loaded, rows: plan.rows, cgroups })
+    }
+
+    /// How the maps of an object are made that counts in rows.
+    pub(super) fn in_rows(
+        &self,
+        mut constants: Constants,
+        arrays: &[(&'static str, usize)],
+        cgroups: Option<&CgroupGround>,
+    ) -> RowPlan {
         let rows = self.rows();
-        let sets = sets(cgroups, rows, MAX_SLOT_BYTES);
-        constants.extend([("CGROUP_SETS", sets), ("ROW_MASK", rows as u32 - 1)]);
-        let slots = ("CGROUPS", rows * sets as usize);
-        let sizes: Vec<_> =
-            arrays.iter().map(|&(name, in_a_row)| (name, rows * in_a_row)).chain([slots]).collect();
-        let (loaded, attach) = self.load(object, &constants, &sizes, hooks)?;
-        let cgroups = cgroups.map(|cgroups| cgroups.slots(&loaded, slots.1)).transpose()?;
-        Ok(InRows { loaded, attach, rows, cgroups })
+        let in_a_row = sets(cgroups, rows, MAX_SLOT_BYTES);
+        constants.extend([("CGROUP_SETS", in_a_row), ("ROW_MASK", rows as u32 - 1)]);
+        let sets = rows * in_a_row as usize;
+        let arrays = arrays.iter().map(|&(name, in_a_row)| (name, rows * in_a_row));
+        RowPlan { constants, sizes: arrays.chain([("CGROUPS", sets)]).collect(), rows, sets }
     }
 
     /// From which hierarchy the cgroups of tasks are taken, and where it is mounted.
@@ -225,6 +261,13 @@ impl<'a> Ground<'a> {
         // What can't be counted gets the smallest table; the walks of a tick will say what is wrong.
         let _ = cgroup_names::walk(mount, |_, _| present += 1);
         CgroupGround { hierarchy: self.names.hierarchy(mount), present }
+    }
+
+    /// How many low bits of a pid choose what is kept of a task.
+    pub(super) fn task_bits(&self) -> u32 {
+        let pid_max = self.number("sys/kernel/pid_max").unwrap_or(1 << runqueue::PID_BITS);
+        let pid_bits = 64 - pid_max.saturating_sub(1).leading_zeros();
+        pid_bits.clamp(runqueue::MIN_TASK_BITS, runqueue::MAX_TASK_BITS)
     }
 
     /// Reads a file of procfs that holds one number.

@@ -72,12 +72,12 @@ struct Irq {
 
 impl Irq {
     fn start(ground: &mut Ground<'_>) -> Result<Self, ProbeError> {
-        let (loaded, attach) = ground.load(OBJECT, &Constants::new(), &[("HOST", ground.cpus)], HOOKS)?;
+        let loaded = ground.load(OBJECT, &Constants::new(), &[("HOST", ground.cpus)], HOOKS)?;
         Ok(Irq {
             host: loaded.map::<HostBank>("HOST", ground.cpus)?,
             histogram: Histogram::new(&counts::TIMES),
             lines: vec![None; HARD],
-            programs: loaded.attach(&attach)?,
+            programs: loaded.attach()?,
         })
     }
 }

@@ -9,17 +9,20 @@ mod cgroup_names;
 mod cgroup_slots;
 mod counts;
 mod drops;
+mod filesystem;
 mod ground;
 mod irq;
 mod kernel_map;
 mod layout;
 pub mod list;
 mod load;
+mod network;
 mod oom;
 mod process;
 mod reclaim;
 mod runqueue;
 mod statistics;
+mod syscalls;
 mod tcp;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +35,7 @@ use self::load::{ProbeError, RunningProgram};
 use self::statistics::Statistics;
 use crate::model::{Batch, Family, Recorder, SeriesTable, Source};
 use crate::sys::file::read_once;
-use crate::sys::memory;
+use crate::sys::{clock, memory};
 
 static UP: Family = Family::gauge(
     "collector_ebpf_probe_up",
@@ -64,11 +67,14 @@ pub struct Probe {
 pub static PROBES: &[&Probe] = &[
     &block::PROBE,
     &drops::PROBE,
+    &filesystem::PROBE,
     &irq::PROBE,
+    &network::PROBE,
     &oom::PROBE,
     &process::PROBE,
     &reclaim::PROBE,
     &runqueue::PROBE,
+    &syscalls::PROBE,
     &tcp::PROBE,
 ];
 
@@ -136,7 +142,11 @@ pub enum CgroupChoice {
 pub struct EbpfOptions {
     /// Names of the probes that run. Of the others nothing is loaded, and nothing is said.
     pub probes: Vec<String>,
+    /// Nothing is loaded, whoever asks for it.
+    pub off: bool,
     pub method: Method,
+    /// Whether the run-queue probe counts time on a CPU, sleep and migrations too.
+    pub times: bool,
     pub attachment: Attachment,
     pub cgroups: CgroupChoice,
     /// Where the cgroup hierarchy is mounted, when mountinfo does not say it.
@@ -154,7 +164,9 @@ impl Default for EbpfOptions {
     fn default() -> Self {
         EbpfOptions {
             probes: vec!["runqueue".to_owned()],
+            off: false,
             method: Method::default(),
+            times: true,
             attachment: Attachment::default(),
             cgroups: CgroupChoice::default(),
             cgroup_mount: None,
@@ -163,6 +175,26 @@ impl Default for EbpfOptions {
             messages: false,
             object: None,
         }
+    }
+}
+
+impl EbpfOptions {
+    /// Switches probes on and off by name.
+    ///
+    /// # Errors
+    /// Where there is no probe of a name.
+    pub fn choose(&mut self, choices: &[(String, bool)]) -> Result<(), String> {
+        for (name, on) in choices {
+            if !PROBES.iter().any(|probe| probe.name == name) {
+                let names: Vec<_> = PROBES.iter().map(|probe| probe.name).collect();
+                return Err(format!("no kernel probe {name:?}: there are {}", names.join(", ")));
+            }
+            self.probes.retain(|own| own != name);
+            if *on && !self.off {
+                self.probes.push(name.clone());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -185,14 +217,20 @@ fn source(name: &str, labels: &[(String, String)]) -> Arc<Source> {
     Arc::new(Source { name: name.to_owned(), labels: labels.to_vec() })
 }
 
+/// Whether the series of a family count since the probes were loaded. Those of a cgroup begin anew when its name comes back.
+fn counts_from_the_start(family: &str) -> bool {
+    !family.starts_with("collector_cgroup_")
+}
+
 impl EbpfReader {
     /// Loads the probes, which may take some 100 ms. `labels` are those of the target: job, instance.
     ///
     /// It always gives a reader: one whose probes do not run says so at every tick.
     pub fn start(options: &EbpfOptions, labels: &[(String, String)], table: &Arc<SeriesTable>) -> Self {
+        let start_ms = clock::now_ms();
         let wanted = PROBES.iter().filter(|probe| options.probes.iter().any(|name| name == probe.name));
         let (states, names) = start_all(options, &wanted.copied().collect::<Vec<_>>());
-        // The kernel's BTF takes some 30 MiB while it is looked at.
+        // The kernel's BTF takes some 6 MiB while it is looked at.
         memory::give_back();
         let mut slots = Vec::new();
         for (probe, state) in states {
@@ -203,17 +241,16 @@ impl EbpfReader {
                 }
             }
             let source = source(&format!("ebpf/{}", probe.name), labels);
-            slots.push(Slot { probe, state, recorder: Recorder::new(source, table.clone()) });
+            let mut recorder = Recorder::new(source, table.clone());
+            recorder.set_start(start_ms, counts_from_the_start);
+            slots.push(Slot { probe, state, recorder });
         }
         let programs = slots.iter().filter_map(|slot| Some((slot.probe.name, slot.state.as_ref().ok()?)));
         let programs = programs.flat_map(|(probe, state)| state.programs().iter().map(move |p| (probe, p)));
         let statistics = Statistics::new(&options.procfs, programs);
-        EbpfReader {
-            slots,
-            names,
-            recorder: Recorder::new(source("ebpf", labels), table.clone()),
-            statistics,
-        }
+        let mut recorder = Recorder::new(source("ebpf", labels), table.clone());
+        recorder.set_start(start_ms, counts_from_the_start);
+        EbpfReader { slots, names, recorder, statistics }
     }
 
     /// Pushes under other target labels from the next tick on.
@@ -315,6 +352,24 @@ mod tests {
         let mut reader = EbpfReader::start(&options, &[], &Arc::default());
         reader.read(1, || panic!("no batch"), |_| panic!("no batch"));
         assert_eq!(reader.failures().count(), 0);
+    }
+
+    #[test]
+    fn probes_are_chosen_by_name() {
+        let chosen = |off, choices: &[(&str, bool)]| {
+            let mut options = EbpfOptions { off, ..EbpfOptions::default() };
+            let choices: Vec<_> = choices.iter().map(|&(name, on)| (name.to_owned(), on)).collect();
+            options.choose(&choices).map(|()| options.probes)
+        };
+        assert_eq!(chosen(false, &[("irq", true)]).unwrap(), ["runqueue", "irq"]);
+        assert_eq!(chosen(false, &[("runqueue", true)]).unwrap(), ["runqueue"]);
+        assert!(chosen(false, &[("runqueue", false), ("tcp", false)]).unwrap().is_empty());
+        assert_eq!(chosen(true, &[("irq", true)]).unwrap(), ["runqueue"]);
+        assert!(
+            chosen(false, &[("irqs", true)])
+                .unwrap_err()
+                .contains("no kernel probe \"irqs\": there are block,")
+        );
     }
 
     #[test]

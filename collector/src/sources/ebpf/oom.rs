@@ -76,12 +76,12 @@ impl Oom {
         let mut constants = find.constants;
         let (source, _) = ground.task_cgroups(PROBE.name, |_| found);
         constants.push(("CGROUP_SOURCE", source as u32));
-        let (mut loaded, attach) = ground.load(OBJECT, &constants, &[], hooks)?;
+        let mut loaded = ground.load(OBJECT, &constants, &[], hooks)?;
         Ok(Oom {
             host: loaded.map::<HostBank>("HOST", 1)?,
             ring: loaded.ring("KILLS")?,
             cgroups: Vec::new(),
-            programs: loaded.attach(&attach)?,
+            programs: loaded.attach()?,
         })
     }
 

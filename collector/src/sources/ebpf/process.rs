@@ -114,13 +114,13 @@ impl Process {
         let found = find.task_cgroup(task, source);
         let constants = find.constants;
         let (_, cgroups) = ground.task_cgroups(PROBE.name, |_| found);
-        let InRows { loaded, attach, rows, cgroups } =
+        let InRows { loaded, rows, cgroups } =
             ground.load_in_rows(OBJECT, constants, &[("HOST", 1)], cgroups.as_ref(), HOOKS)?;
         Ok(Process {
             host: loaded.map::<HostBank>("HOST", rows)?,
             lifetimes: Histogram::new(&counts::TIMES),
             cgroups,
-            programs: loaded.attach(&attach)?,
+            programs: loaded.attach()?,
         })
     }
 
@@ -159,17 +159,13 @@ impl Running for Process {
             out.put(&CGROUP_FORKS, &[path, "process"], number(counts, shared::FORKS));
             out.put(&CGROUP_FORKS, &[path, "thread"], number(counts, shared::THREADS));
         }
-        for (path, counts) in cgroups.named() {
-            out.put(&CGROUP_EXECS, &[path], number(counts, shared::EXECS));
-        }
+        cgroups.put(&CGROUP_EXECS, |counts| number(counts, shared::EXECS), out);
         for (path, counts) in cgroups.named() {
             out.put(&CGROUP_EXITS, &[path, "success"], number(counts, shared::EXITED_WELL));
             out.put(&CGROUP_EXITS, &[path, "failure"], number(counts, shared::EXITED_BADLY));
             out.put(&CGROUP_EXITS, &[path, "signal"], number(counts, shared::KILLED));
         }
-        for (path, counts) in cgroups.named() {
-            out.put(&CGROUP_SHORT_LIVED, &[path], number(counts, shared::SHORT_LIVED));
-        }
+        cgroups.put(&CGROUP_SHORT_LIVED, |counts| number(counts, shared::SHORT_LIVED), out);
     }
 
     fn lost(&self, lose: &mut dyn FnMut(&'static str, f64)) {

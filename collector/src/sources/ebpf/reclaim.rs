@@ -82,13 +82,13 @@ impl Reclaim {
         let found = find.task_cgroup(task, source);
         let constants = find.constants;
         let (_, cgroups) = ground.task_cgroups(PROBE.name, |_| found);
-        let InRows { loaded, attach, rows, cgroups } =
+        let InRows { loaded, rows, cgroups } =
             ground.load_in_rows(OBJECT, constants, &[("HOST", 1)], cgroups.as_ref(), &hooks)?;
         Ok(Reclaim {
             host: loaded.map::<HostBank>("HOST", rows)?,
             times: Histogram::new(&counts::TIMES),
             cgroups,
-            programs: loaded.attach(&attach)?,
+            programs: loaded.attach()?,
         })
     }
 }

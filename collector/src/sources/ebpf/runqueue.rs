@@ -1,5 +1,5 @@
-//! The run-queue probe: how long tasks were runnable before they ran, and how often they were switched, for the host
-//! and for each cgroup.
+//! The run-queue probe: how long tasks were runnable before they ran, how long they ran and slept, and how often they were
+//! switched and moved to another CPU, for the host and for each cgroup.
 //!
 //! Kernel interface: the tracepoints `sched_switch`, `sched_wakeup`, `sched_wakeup_new`; /proc/sys/kernel/pid_max and
 //! /proc/self/mountinfo once. Cost: in the kernel some 60 ns a switch beyond that of an empty program, a tick some
@@ -10,9 +10,10 @@ use std::mem::offset_of;
 use collector_ebpf::cgroups::CgroupSource;
 use collector_ebpf::runqueue as shared;
 use collector_ebpf::runqueue::HostBank;
+use collector_ebpf::scale::TimeHistogram;
 
 use super::btf::BtfError;
-use super::cgroup_slots::CgroupSlots;
+use super::cgroup_slots::{CgroupSlots, Counts};
 use super::counts::{self, Histogram};
 use super::ground::{self, Ground, Hook};
 use super::kernel_map::KernelMap;
@@ -48,6 +49,36 @@ static CGROUP_SWITCHES: Family = Family::counter(
     "Switches away from one of the cgroup's own tasks, by kind as for the host.",
     &["cgroup", "kind"],
 );
+static ON_CPU: Family = Family::histogram(
+    "collector_task_on_cpu_seconds",
+    "Time that tasks had a CPU, from getting it until they left it.",
+    &[],
+);
+static SLEEP: Family = Family::histogram(
+    "collector_task_sleep_seconds",
+    "Time that tasks slept, from leaving the CPU until they were runnable again: woken by signals too (interruptible) or not (uninterruptible: they wait for a disk, a lock).",
+    &["state"],
+);
+static MIGRATIONS: Family = Family::counter(
+    "collector_task_migrations_total",
+    "How often a task got another CPU than that on which it ran last.",
+    &[],
+);
+static CGROUP_ON_CPU: Family = Family::counter(
+    "collector_cgroup_task_on_cpu_seconds_total",
+    "Time that the cgroup's own tasks had a CPU, up to their last switch.",
+    &["cgroup"],
+);
+static CGROUP_BLOCKED: Family = Family::counter(
+    "collector_cgroup_task_blocked_seconds_total",
+    "Time that the cgroup's own tasks slept uninterruptibly: waiting for a disk, a lock.",
+    &["cgroup"],
+);
+static CGROUP_MIGRATIONS: Family = Family::counter(
+    "collector_cgroup_task_migrations_total",
+    "How often one of the cgroup's own tasks got another CPU than that on which it ran last.",
+    &["cgroup"],
+);
 static INFO: Family = Family::gauge(
     "collector_runqueue_probe_info",
     "How the run-queue probe measures on this kernel: always 1.",
@@ -56,11 +87,24 @@ static INFO: Family = Family::gauge(
 /// What runs, and what it needs.
 pub(super) static PROBE: Probe = Probe {
     name: "runqueue",
-    about: "run-queue latency and context switches",
+    about: "run-queue latency, context switches, time on and off the CPU",
     default_on: true,
     hooks: &[ACCOUNTED, STAMPED],
     needs: "task_struct, sched_info (or wakeup tracepoints), cgroup",
-    families: &[&LATENCY, &SWITCHES, &CGROUP_WAIT, &CGROUP_WAITS, &CGROUP_SWITCHES, &INFO],
+    families: &[
+        &LATENCY,
+        &SWITCHES,
+        &ON_CPU,
+        &SLEEP,
+        &MIGRATIONS,
+        &CGROUP_WAIT,
+        &CGROUP_WAITS,
+        &CGROUP_SWITCHES,
+        &CGROUP_ON_CPU,
+        &CGROUP_BLOCKED,
+        &CGROUP_MIGRATIONS,
+        &INFO,
+    ],
     start: |ground| Ok(Box::new(Runqueue::start(ground)?)),
 };
 
@@ -102,6 +146,8 @@ struct Runqueue {
     source: CgroupSource,
     host: KernelMap,
     waits: Histogram,
+    /// Where time on a CPU, sleep and migrations are counted.
+    times: Option<Histogram>,
     cgroups: Option<CgroupSlots>,
     messages: Option<Messages>,
     programs: Vec<RunningProgram>,
@@ -120,13 +166,17 @@ impl Runqueue {
         constants.extend(way.constants);
         let (source, cgroups) = ground.task_cgroups(PROBE.name, |_| found);
         let sets = ground::sets(cgroups.as_ref(), ground.cpus, MAX_SLOT_BYTES);
-        let task_bits = task_bits(ground);
-        constants.extend([("CGROUP_SETS", sets), ("TASK_BITS", task_bits)]);
+        let task_bits = ground.task_bits();
+        constants.extend([
+            ("CGROUP_SETS", sets),
+            ("TASK_BITS", task_bits),
+            ("TIMES", u32::from(ground.options.times)),
+        ]);
         let elements = ground.cpus * sets as usize;
         let sizes = [("HOST", ground.cpus), ("CGROUPS", elements), ("TASKS", 1 << task_bits)];
         let mut first_error = None;
         for method in methods {
-            let (mut loaded, attach) = match ground.load(OBJECT, &constants, &sizes, method.hooks()) {
+            let loaded = match ground.load(OBJECT, &constants, &sizes, method.hooks()) {
                 Ok(loaded) => loaded,
                 Err(error @ ProbeError::Rejected { .. }) => {
                     first_error.get_or_insert(error);
@@ -137,16 +187,47 @@ impl Runqueue {
             let cgroups = cgroups.as_ref().map(|cgroups| cgroups.slots(&loaded, elements)).transpose()?;
             return Ok(Runqueue {
                 method,
-                typed: !attach[0].program.starts_with("raw_"),
+                typed: loaded.is_typed(),
                 source,
                 host: loaded.map::<HostBank>("HOST", ground.cpus)?,
                 waits: Histogram::new(&counts::WAITS),
+                times: ground.options.times.then(|| Histogram::new(&counts::TIMES)),
                 cgroups,
                 messages: if ground.options.messages { loaded.messages() } else { None },
-                programs: loaded.attach(&attach)?,
+                programs: loaded.attach()?,
             });
         }
         Err(first_error.unwrap_or_else(|| ProbeError::NotSupported("every way to run the probe".to_owned())))
+    }
+}
+
+impl Runqueue {
+    fn read_times(&mut self, out: &mut Recorder) {
+        let Some(times) = &mut self.times else { return };
+        let at = offset_of!(HostBank, on_cpu);
+        out.histogram(&ON_CPU, &[], &times.read(counts::rows(&self.host), at, at + 8));
+        for (number, state) in shared::SLEEPS.iter().enumerate() {
+            let at = offset_of!(HostBank, asleep) + number * size_of::<TimeHistogram>();
+            out.histogram(&SLEEP, &[state], &times.read(counts::rows(&self.host), at, at + 8));
+        }
+        out.put(&MIGRATIONS, &[], counts::sum(&self.host, offset_of!(HostBank, migrations)));
+    }
+
+    fn read_cgroups(&self, out: &mut Recorder) {
+        let Some(cgroups) = &self.cgroups else { return };
+        let seconds = |of: usize| move |counts: &Counts| counts::seconds(counts[of]);
+        let number = |of: usize| move |counts: &Counts| counts::number(counts[of]);
+        cgroups.put(&CGROUP_WAIT, seconds(shared::WAIT_NS), out);
+        cgroups.put(&CGROUP_WAITS, number(shared::WAITS), out);
+        for (path, counts) in cgroups.named() {
+            out.put(&CGROUP_SWITCHES, &[path, "voluntary"], counts::number(counts[shared::VOLUNTARY]));
+            out.put(&CGROUP_SWITCHES, &[path, "involuntary"], counts::number(counts[shared::INVOLUNTARY]));
+        }
+        if self.times.is_some() {
+            cgroups.put(&CGROUP_ON_CPU, seconds(shared::ON_CPU_NS), out);
+            cgroups.put(&CGROUP_BLOCKED, seconds(shared::BLOCKED_NS), out);
+            cgroups.put(&CGROUP_MIGRATIONS, number(shared::MIGRATIONS), out);
+        }
     }
 }
 
@@ -172,17 +253,8 @@ impl Running for Runqueue {
         out.histogram(&LATENCY, &[], &self.waits.read(counts::rows(&self.host), sum, buckets));
         out.put(&SWITCHES, &["voluntary"], counts::sum(&self.host, offset_of!(HostBank, voluntary)));
         out.put(&SWITCHES, &["involuntary"], counts::sum(&self.host, offset_of!(HostBank, involuntary)));
-        let Some(cgroups) = &self.cgroups else { return };
-        for (path, counts) in cgroups.named() {
-            out.put(&CGROUP_WAIT, &[path], counts::seconds(counts[shared::WAIT_NS]));
-        }
-        for (path, counts) in cgroups.named() {
-            out.put(&CGROUP_WAITS, &[path], counts::number(counts[shared::WAITS]));
-        }
-        for (path, counts) in cgroups.named() {
-            out.put(&CGROUP_SWITCHES, &[path, "voluntary"], counts::number(counts[shared::VOLUNTARY]));
-            out.put(&CGROUP_SWITCHES, &[path, "involuntary"], counts::number(counts[shared::INVOLUNTARY]));
-        }
+        self.read_times(out);
+        self.read_cgroups(out);
     }
 
     fn lost(&self, lose: &mut dyn FnMut(&'static str, f64)) {
@@ -223,13 +295,6 @@ fn look_up(find: &mut Finder<'_>) -> Result<Result<(), BtfError>, ProbeError> {
         find.member(cpu_queue, "clock", 8, "RQ_CLOCK").map(drop)
     };
     Ok(accounted())
-}
-
-/// How many low bits of a pid choose its slot.
-fn task_bits(ground: &Ground<'_>) -> u32 {
-    let pid_max = ground.number("sys/kernel/pid_max").unwrap_or(1 << shared::PID_BITS);
-    let pid_bits = 64 - pid_max.saturating_sub(1).leading_zeros();
-    pid_bits.clamp(shared::MIN_TASK_BITS, shared::MAX_TASK_BITS)
 }
 
 /// The methods that the options leave and this kernel may allow, best first.

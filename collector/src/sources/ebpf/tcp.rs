@@ -116,13 +116,13 @@ impl Tcp {
                 Some(ground.cgroups_under(&mount))
             }
         };
-        let InRows { loaded, attach, rows, cgroups } =
+        let InRows { loaded, rows, cgroups } =
             ground.load_in_rows(OBJECT, constants, &[("HOST", 1)], cgroups.as_ref(), HOOKS)?;
         Ok(Tcp {
             host: loaded.map::<HostBank>("HOST", rows)?,
             times: Histogram::new(&counts::TIMES),
             cgroups,
-            programs: loaded.attach(&attach)?,
+            programs: loaded.attach()?,
         })
     }
 
