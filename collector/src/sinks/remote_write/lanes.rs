@@ -116,18 +116,36 @@ impl Lanes {
     /// Appends to `out` what the next request holds: of those idle lanes, at most `most`, that have waited longest,
     /// in the order of the numbers; at least one batch if there is any, then as many as stay within `max_samples`.
     /// Gives the lanes, of which no other request may take until they are settled.
-    pub(super) fn take(&mut self, most: usize, max_samples: usize, out: &mut Vec<Numbered>) -> LaneSet {
+    ///
+    /// With `rounds`, a request that holds some source twice ends where the first of its sources comes round again, so
+    /// that the next one holds the same sources: in 2.0 what comes together by chance has no plan.
+    pub(super) fn take(
+        &mut self,
+        most: usize,
+        max_samples: usize,
+        rounds: bool,
+        out: &mut Vec<Numbered>,
+    ) -> LaneSet {
         let mut open = LaneSet(self.waiting.0 & !self.busy.0);
         while open.len() > most {
             let newest = open.iter().max_by_key(|&lane| self.first(lane));
             newest.into_iter().for_each(|lane| open.remove(lane));
         }
-        let (mut taken, mut samples) = (LaneSet::default(), 0);
+        let (mut taken, mut samples, mut round_from, start) = (LaneSet::default(), 0, 0, out.len());
         while let Some(at) = open.iter().min_by_key(|&lane| self.first(lane)) {
             let lane = &mut self.lanes[at];
-            let more = lane.waiting.front().map_or(0, |numbered| numbered.batch.samples());
+            let Some(front) = lane.waiting.front() else { break };
+            let more = front.batch.samples();
             if samples > 0 && samples + more > max_samples {
                 break;
+            }
+            let is_first =
+                |first: &Numbered| first.batch.shape().source.name == front.batch.shape().source.name;
+            if rounds && out.get(start).is_some_and(is_first) {
+                if 2 * samples - round_from > max_samples {
+                    break;
+                }
+                round_from = samples;
             }
             let Some(numbered) = lane.waiting.pop_front() else { break };
             if !taken.contains(at) {

@@ -21,7 +21,7 @@ fn filled(lanes: &[usize]) -> Lanes {
 
 fn take(lanes: &mut Lanes, most: usize, max_samples: usize) -> (LaneSet, Vec<u64>) {
     let mut out = Vec::new();
-    let taken = lanes.take(most, max_samples, &mut out);
+    let taken = lanes.take(most, max_samples, false, &mut out);
     (taken, out.iter().map(|numbered| numbered.sequence).collect())
 }
 
