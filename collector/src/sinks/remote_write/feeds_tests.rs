@@ -244,3 +244,22 @@ fn requests_of_whole_rounds_hold_the_same_sources() {
     }
     assert_eq!(sizes, [6, 6, 3], "two rounds fit, and no third");
 }
+
+#[test]
+fn requests_of_parts_of_a_round_hold_the_same_sources_as_in_the_round_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut life = Life::begin(folder.path());
+    for _ in 0..4 {
+        ["a", "b", "c", "d", "e"].iter().for_each(|source| life.append(source, 10));
+    }
+    let mut all = Vec::new();
+    loop {
+        let (lanes, batches) = life.take_of(Part::First, LANES, 20, true);
+        if batches.is_empty() {
+            break;
+        }
+        all.push(batches.iter().map(|batch| batch.0.as_str()).collect::<String>());
+        life.settle(lanes, batches.len() * 10);
+    }
+    assert_eq!(all, ["ab", "cd", "e"].repeat(4));
+}

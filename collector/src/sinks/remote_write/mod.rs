@@ -20,5 +20,5 @@ mod sigv4_role;
 mod split;
 
 pub use feed::Feed;
-pub use lanes::LaneSet;
+pub use lanes::{LaneSet, lane_of};
 pub use sender::{Accords, Command, Sender, SenderHandle};
