@@ -238,7 +238,7 @@ pub fn secrets_of(settings: &HttpSettings) -> impl Iterator<Item = &Secret> {
 
 fn token_source(settings: &HttpSettings) -> Result<Option<TokenSource>, String> {
     let mut own = HttpSettings { http2: true, ..HttpSettings::default() };
-    let grant = match (settings.oauth2.as_deref(), settings.identity.as_deref()) {
+    let grant = match (&settings.oauth2, settings.identity.as_deref()) {
         (Some(oauth2), _) => {
             (own.tls, own.proxy) = (oauth2.tls.clone(), oauth2.proxy.clone());
             Grant::Client(oauth2.clone())

@@ -23,7 +23,7 @@ const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 /// Who gives tokens.
 pub(super) enum Grant {
-    Client(OAuth2),
+    Client(Box<OAuth2>),
     Cloud(Identity),
 }
 

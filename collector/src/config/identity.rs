@@ -23,7 +23,7 @@ pub enum Identity {
 
 /// What `azuread` comes to.
 pub(super) enum Azure {
-    OAuth2(OAuth2),
+    OAuth2(Box<OAuth2>),
     Managed(Identity),
 }
 
@@ -72,7 +72,7 @@ pub(super) fn resolve_azure(raw: raw::AzureAd, folder: &Path) -> Resolved<Azure>
         return fault_at(&format!("{key}.tenant_id"), format!("{tenant:?} is no tenant"));
     }
     let login = variable("AZURE_AUTHORITY_HOST").unwrap_or_else(|| format!("https://{login}"));
-    Ok(Azure::OAuth2(OAuth2 {
+    Ok(Azure::OAuth2(Box::new(OAuth2 {
         client_id: needed(client_id, key, "client_id")?,
         client_secret,
         is_assertion,
@@ -81,7 +81,7 @@ pub(super) fn resolve_azure(raw: raw::AzureAd, folder: &Path) -> Resolved<Azure>
         endpoint_params: Vec::new(),
         tls: TlsSettings::default(),
         proxy: Proxy::None,
-    }))
+    })))
 }
 
 fn needed(value: Option<String>, under: &str, key: &str) -> Resolved<String> {

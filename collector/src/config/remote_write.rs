@@ -107,7 +107,7 @@ pub(super) fn resolve_endpoint(
         return fault(format!("at most one of {all} may be given"));
     }
     match azure {
-        Some(Azure::OAuth2(oauth2)) => http.oauth2 = Some(Box::new(oauth2)),
+        Some(Azure::OAuth2(oauth2)) => http.oauth2 = Some(oauth2),
         Some(Azure::Managed(identity)) => http.identity = Some(Box::new(identity)),
         None => http.identity = google.map(Box::new),
     }
