@@ -32,7 +32,13 @@ pub struct Target {
     slab: Option<Batch>,
     pub shape: Option<Arc<Shape>>,
     time: i64,
+    converts: bool,
+    /// Series of the report at the end of the last batch: those that the page has itself are not among them.
+    report: usize,
 }
+
+/// Series of the report.
+const REPORT: usize = 5;
 
 /// The time of the first scrape.
 pub const START_MS: i64 = 1_790_000_000_000;
@@ -51,8 +57,10 @@ impl Target {
         table: &Arc<SeriesTable>,
     ) -> Self {
         let labels = [("instance".to_owned(), instance.to_owned()), ("job".to_owned(), "node".to_owned())];
+        let converts = rules.convert_classic_histograms;
         let reader = PageReader::new(Arc::new(rules), &labels, "scrape/node", layouts, table);
-        Target { table: table.clone(), reader, slab: Some(Batch::default()), shape: None, time: START_MS }
+        let (table, slab) = (table.clone(), Some(Batch::default()));
+        Target { table, reader, slab, shape: None, time: START_MS, converts, report: REPORT }
     }
 
     /// Reads a page into the slab of the one before.
@@ -72,6 +80,15 @@ impl Target {
         );
         if given.is_some() {
             self.slab = given;
+        }
+        // What is converted is not among the samples that were kept.
+        if let Ok(outcome) = outcome.as_ref()
+            && !self.converts
+        {
+            let batch = self.batch();
+            let own = outcome.kept - outcome.duplicates - batch.histograms().len();
+            self.report = batch.values.len() - own;
+            assert!(self.report <= REPORT, "{} samples that are not on the page", self.report);
         }
         outcome
     }
@@ -104,7 +121,7 @@ impl Target {
         };
         let own = |time: i64| (time != batch.time_ms).then_some(time);
         let floats = shape.floats().iter().zip(&batch.values).enumerate();
-        let report = batch.values.len() - 5;
+        let report = batch.values.len() - self.report;
         let floats = floats.take(report).map(|(at, (&(id, _), value))| Said {
             labels: labels(id),
             value: Ok(value.to_bits()),

@@ -109,6 +109,45 @@ fn a_full_disk_is_an_error_and_the_log_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn batches_that_find_no_room_together_are_out_of_the_log_together() {
+    let test = "batches_that_find_no_room_together_are_out_of_the_log_together";
+    let Some(disk) = SmallDisk::new(test) else { return };
+    let maker = Maker::default();
+    let mut log = logged::open(&disk.0.path().join("log"), Limits::default());
+    let position = log.position("held").unwrap();
+    let filler = disk.0.path().join("filler");
+    let stage = |log: &mut BatchLog, from: u64, to: u64| {
+        (from..to)
+            .for_each(|sequence| assert_eq!(log.stage(sequence, &maker.batch(sequence)).unwrap(), sequence));
+    };
+    stage(&mut log, 1, 4);
+    assert!(log.commit().unwrap());
+    assert!(!log.commit().unwrap(), "nothing is left");
+    fill(&filler, 0);
+    // More than what is left of the last page.
+    stage(&mut log, 4, 1000);
+    assert!(matches!(log.commit(), Err(LogError::Full { .. })));
+    assert_eq!((log.next(), log.stats().write_errors), (4, 1));
+    std::fs::remove_file(&filler).unwrap();
+    for attempt in 0.. {
+        stage(&mut log, 4, 1010);
+        match log.commit() {
+            // The kernel counts the pages of a small file system by CPU: room may show a little after it was made.
+            Err(LogError::Full { .. }) if attempt < 20_000 => {}
+            done => {
+                assert!(done.unwrap());
+                break;
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let given = read_all(&mut log.reader(position.next()));
+    logged::check(&given, &maker);
+    assert_eq!(given.len(), 1009);
+    assert_eq!((log.stats().lost, log.stats().corrupt), (0, 0));
+}
+
+#[test]
 fn a_disk_that_is_read_only_for_a_while() {
     let Some(disk) = SmallDisk::new("a_disk_that_is_read_only_for_a_while") else { return };
     let maker = Maker::default();

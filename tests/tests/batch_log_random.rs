@@ -13,6 +13,8 @@ use proptest::prelude::*;
 enum Act {
     /// A batch of the shape of that number, so many milliseconds after the last.
     Append(usize, i64),
+    /// The same, to be written with what comes after it.
+    Stage(usize, i64),
     /// The shape of that number is made anew, with the same series.
     Renew(usize),
     Restart,
@@ -21,8 +23,10 @@ enum Act {
 }
 
 fn act() -> impl Strategy<Value = Act> {
+    let batch = || (0..4usize, prop_oneof![Just(0), Just(1000), any::<i64>()]);
     prop_oneof![
-        20 => (0..4usize, prop_oneof![Just(0), Just(1000), any::<i64>()]).prop_map(|(n, gap)| Act::Append(n, gap)),
+        10 => batch().prop_map(|(n, gap)| Act::Append(n, gap)),
+        10 => batch().prop_map(|(n, gap)| Act::Stage(n, gap)),
         1 => (0..4usize).prop_map(Act::Renew),
         1 => Just(Act::Restart),
         2 => (0..20usize).prop_map(Act::Read),
@@ -52,14 +56,16 @@ proptest! {
         let (mut appended, mut time, mut slab, mut read) = (Vec::new(), 0i64, Batch::default(), 0u64);
         for (tick, act) in acts.iter().chain([&Act::Restart, &Act::Read(usize::MAX)]).enumerate() {
             match act {
-                Act::Append(n, gap) => {
+                Act::Append(n, gap) | Act::Stage(n, gap) => {
                     time = time.wrapping_add(*gap);
-                    let batch = batch(&shapes[*n], &mades[*n], time, tick / 3, &pool);
-                    prop_assert_eq!(log.as_mut().unwrap().append(&batch).unwrap(), appended.len() as u64 + 1);
+                    let (batch, log) = (batch(&shapes[*n], &mades[*n], time, tick / 3, &pool), log.as_mut().unwrap());
+                    let given = if let Act::Stage(..) = act { log.stage(0, &batch) } else { log.append(&batch) };
+                    prop_assert_eq!(given.unwrap(), appended.len() as u64 + 1);
                     appended.push(logged::said(&batch));
                 }
                 Act::Renew(n) => shapes[*n] = mades[*n].shape(&table, &n.to_string()),
                 Act::Restart => {
+                    log.as_mut().unwrap().commit().unwrap();
                     drop(log.take());
                     table = Arc::new(SeriesTable::default());
                     shapes = make(&table);
@@ -70,6 +76,7 @@ proptest! {
                     log = Some(opened);
                 }
                 Act::Read(many) => {
+                    log.as_mut().unwrap().commit().unwrap();
                     for _ in 0..*many {
                         let Some(sequence) = reader.read(&mut slab).unwrap() else { break };
                         read += 1;

@@ -112,7 +112,7 @@ fn read(target: &mut Target, page: &[u8], format: Format) -> Option<Vec<Said>> {
         (batch.values.len(), batch.histograms().len())
     );
     assert!(batch.times.is_empty() || batch.times.len() == batch.values.len());
-    assert_eq!(outcome.kept - outcome.duplicates - outcome.out_of_order, said.len());
+    assert_eq!(outcome.kept - outcome.duplicates - outcome.out_of_order - outcome.out_of_bounds, said.len());
     Some(said)
 }
 
@@ -165,6 +165,32 @@ fn own_times_come_once_each() {
     assert_eq!(said, taken);
     let again = read(&mut target, &page, Format::Text).expect("a sound page");
     assert_eq!(again.len(), 1, "only the one without a time");
+    assert_eq!(target.read(&page, Format::Text).expect("a sound page").out_of_bounds, 1, "the one ahead");
+}
+
+#[test]
+fn a_page_that_has_a_series_of_the_report_is_taken_at_its_word() {
+    let mut target = Target::new(timeless());
+    let page = b"up 0.25\nlevel 2\nscrape_series_added 7\n";
+    let expected = plain_page::parse(page, Format::Text).expect("text").expect("a sound page");
+    for _ in 0..2 {
+        assert_eq!(read(&mut target, page, Format::Text).expect("a sound page"), expected);
+        assert_eq!(target.batch().values.len(), 3 + 3, "the rest of the report");
+    }
+}
+
+/// Says what was being read when the test fails within.
+struct Names<'a> {
+    seed: u64,
+    page: &'a str,
+}
+
+impl Drop for Names<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {}, {}", self.seed, self.page);
+        }
+    }
 }
 
 #[test]
@@ -184,6 +210,7 @@ fn bent_pages_are_read_alike_hot_and_cold_and_plainly() {
         let mut random = Random::new(seed);
         let at = random.below(pages.len());
         let page = &pages[at];
+        let _guard = Names { seed, page: &page.name };
         if random.once_in(3) {
             assert!(read(&mut hot[at], &page.bytes, page.format).is_some(), "seed {seed}: the page itself");
         }

@@ -22,6 +22,7 @@ type Figures = Vec<f64>;
 /// Name, and digits behind the point.
 const COLUMNS: &[(&str, usize)] = &[
     ("CPU s/M", 3),
+    ("in kernel %", 0),
     ("peak MiB", 1),
     ("now MiB", 1),
     ("k/s", 1),
@@ -149,7 +150,7 @@ fn report(results: &[(&Peer, Vec<Figures>)]) {
     if results.first().is_none_or(|(peer, _)| peer.name != "collector") {
         return;
     }
-    for (what, column) in [("CPU", 0), ("memory", 1)] {
+    for (what, column) in [("CPU", 0), ("memory", 2)] {
         for ((peer, _), figures) in results.iter().zip(&medians).skip(1) {
             println!("{what}: {} takes {:.1} times ours", peer.name, figures[column] / medians[0][column]);
         }
@@ -182,7 +183,8 @@ fn one(arguments: &[String]) -> anyhow::Result<()> {
     let (before, cpu, own) = (sink.counts(), running.cpu(), peer::own_cpu());
     sink.forget_ages();
     std::thread::sleep(Duration::from_secs(seconds));
-    let (after, cpu, own) = (sink.counts(), running.cpu() - cpu, peer::own_cpu() - own);
+    let (after, since, own) = (sink.counts(), running.cpu(), peer::own_cpu() - own);
+    let (cpu, system) = (since.0 - cpu.0, since.1 - cpu.1);
     let ended = running.has_ended();
     ensure!(!ended && after.samples > before.samples, "nothing came:\n{}", running.log());
     let samples = (after.samples - before.samples) as f64;
@@ -192,6 +194,7 @@ fn one(arguments: &[String]) -> anyhow::Result<()> {
     let rate = samples / seconds as f64;
     let figures = [
         cpu / samples * 1e6,
+        100.0 * system / cpu,
         running.peak_rss() as f64 / f64::from(1 << 20),
         running.rss() as f64 / f64::from(1 << 20),
         rate / 1e3,

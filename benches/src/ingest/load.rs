@@ -44,6 +44,9 @@ pub const LOADS: &[Load] = &[
     Load { series: 1000, ..load("s1k", 10, 2000) },
     Load { series: 10_000, ..load("s10k", 10, 2000) },
     Load { series: 100_000, ..load("s100k", 10, 2000) },
+    // One that shares nothing with others.
+    Load { series: 1000, ..load("lone1k", 1, 2000) },
+    Load { series: 100_000, ..load("lone100k", 1, 2000) },
 ];
 
 /// How many of [`LOADS`] a run without arguments takes.

@@ -176,8 +176,8 @@ impl Running {
         self.memory("VmRSS:")
     }
 
-    /// Seconds of CPU, user and system, of the process and those it started.
-    pub fn cpu(&self) -> f64 {
+    /// Seconds of CPU of the process and those it started: in all, and of these the kernel's.
+    pub fn cpu(&self) -> (f64, f64) {
         cpu_of(self.child.id())
     }
 
@@ -215,21 +215,23 @@ impl Drop for Running {
 
 /// Seconds of CPU of this process alone.
 pub fn own_cpu() -> f64 {
-    cpu_of_one(std::process::id())
+    cpu_of_one(std::process::id()).0
 }
 
-fn cpu_of(pid: u32) -> f64 {
+fn cpu_of(pid: u32) -> (f64, f64) {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let below: f64 = children.split_whitespace().flat_map(str::parse).map(cpu_of).sum();
-    cpu_of_one(pid) + below
+    let below = children.split_whitespace().flat_map(str::parse).map(cpu_of);
+    below.fold(cpu_of_one(pid), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
-fn cpu_of_one(pid: u32) -> f64 {
+fn cpu_of_one(pid: u32) -> (f64, f64) {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name, in parentheses, may hold spaces.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks: u64 = fields.get(11..15).unwrap_or_default().iter().flat_map(|text| text.parse::<u64>()).sum();
+    let ticks = |field: usize| fields.get(field).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     // SAFETY: sysconf takes a number and returns one.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    ticks as f64 / per_second.max(1) as f64
+    // Times of user and system, then those of children that have ended: proc_pid_stat(5).
+    let (user, system) = (ticks(11) + ticks(13), ticks(12) + ticks(14));
+    ((user + system) as f64 / per_second.max(1) as f64, system as f64 / per_second.max(1) as f64)
 }

@@ -14,6 +14,9 @@ use super::load::Load;
 use super::values::{self, Form};
 use crate::request::{chunk, head_and_length, varint};
 
+/// The NaN that ends a series: Prometheus, `model/value/value.go`.
+const STALE_MARKER: u64 = 0x7ff0_0000_0000_0002;
+
 /// How many scrapes ahead a value is looked for before it is called wrong.
 const MAX_GAP: u32 = 600;
 
@@ -239,7 +242,7 @@ fn take_series(message: &[u8], now: i64, state: &mut State) -> Option<()> {
                 _ => return None,
             }
         }
-        if value.is_nan() {
+        if value.to_bits() == STALE_MARKER {
             counts.stale += 1;
             continue;
         }

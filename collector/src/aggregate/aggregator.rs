@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Staleness, Tail};
 use crate::batch_log::Journal;
+use crate::limits::TAIL_SAMPLES;
 use crate::model::Batch;
 use crate::ring::Receiver;
 use crate::self_metrics::Counters;
@@ -13,6 +14,9 @@ use crate::self_metrics::Counters;
 const IDLE: Duration = Duration::from_secs(1);
 /// How long batches gather once one has come. A process that is killed loses no more than came in this time.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// Samples that are written and shown together at the most.
+const TOGETHER: usize = TAIL_SAMPLES / 8;
 
 /// The log's writing side; it appears when the first endpoint does.
 pub type SharedJournal = Arc<Mutex<Option<Journal>>>;
@@ -54,9 +58,16 @@ impl Aggregator {
 
     /// Takes what is in the ring now.
     pub fn drain(&mut self) {
+        let mut taken = 0;
         while let Some(batch) = self.ring.try_recv() {
+            taken += batch.samples();
             self.take(batch);
+            if taken >= TOGETHER {
+                self.publish();
+                taken = 0;
+            }
         }
+        self.publish();
         if let Some(acknowledged) = self.counters.least_acknowledged() {
             self.tail.release(acknowledged);
             if let Some(journal) = &mut *lock(&self.journal) {
@@ -69,24 +80,31 @@ impl Aggregator {
     fn take(&mut self, batch: Batch) {
         let mut marker = std::mem::take(&mut self.marker);
         if self.staleness.observe(&batch, &mut marker) {
-            self.publish(&marker);
+            self.append(&marker);
         }
         self.marker = marker;
         if batch.samples() > 0 {
-            self.publish(&batch);
+            self.append(&batch);
         }
         self.ring.give_back(batch);
     }
 
-    /// First to the log, then to whom it may concern.
-    fn publish(&mut self, batch: &Batch) {
+    fn append(&mut self, batch: &Batch) {
         if let Some(journal) = &mut *lock(&self.journal) {
             journal.append(self.tail.next(), batch, &self.counters);
         }
         self.tail.push(batch);
-        self.counters.newest_number.set(self.tail.next());
         self.counters.samples_in.add(batch.samples() as u64);
         self.counters.highest_timestamp_ms.raise_to(batch.time_ms.try_into().unwrap_or(0));
+    }
+
+    /// First to the log, then to whom it may concern.
+    fn publish(&mut self) {
+        if let Some(journal) = &mut *lock(&self.journal) {
+            journal.commit(&self.counters);
+        }
+        self.tail.publish();
+        self.counters.newest_number.set(self.tail.next());
     }
 }
 

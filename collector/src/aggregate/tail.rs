@@ -17,6 +17,8 @@ struct Inner {
     entries: VecDeque<Numbered>,
     /// The number that the next batch will have.
     next: u64,
+    /// From here on nobody sees anything yet.
+    published: u64,
     samples: usize,
     /// Those of batches that have left the window, to be used again once no endpoint holds them.
     spare: Slabs,
@@ -42,7 +44,8 @@ pub enum Fetched {
 impl Tail {
     /// A window whose first batch will have the number `next`.
     pub fn new(next: u64) -> Self {
-        let inner = Inner { entries: VecDeque::new(), next, samples: 0, spare: Slabs::default() };
+        let inner =
+            Inner { entries: VecDeque::new(), next, published: next, samples: 0, spare: Slabs::default() };
         Tail { inner: Mutex::new(inner), newest: watch::Sender::new(next) }
     }
 
@@ -51,7 +54,8 @@ impl Tail {
     }
 
     /// Takes a copy of `batch`, which must not be empty, into the window under the next number, which it
-    /// returns; the oldest batches make room. Allocates nothing once the window has gone round.
+    /// returns; the oldest batches make room. It is seen after [`Tail::publish`]. Allocates nothing once the window
+    /// has gone round.
     pub fn push(&self, batch: &Batch) -> u64 {
         let mut guard = self.lock();
         let inner = &mut *guard;
@@ -66,8 +70,14 @@ impl Tail {
         while inner.samples > TAIL_SAMPLES || inner.entries.len() > TAIL_BATCHES {
             inner.evict();
         }
-        self.newest.send_replace(inner.next);
         sequence
+    }
+
+    /// Shows the endpoints what was pushed.
+    pub fn publish(&self) {
+        let mut guard = self.lock();
+        guard.published = guard.next;
+        self.newest.send_replace(guard.next);
     }
 
     /// Lets go of what no endpoint needs: the batches below the number `before`.
@@ -82,10 +92,10 @@ impl Tail {
     /// least one, then as many as stay within `max_samples`.
     pub fn fetch(&self, from: u64, max_samples: usize, out: &mut Vec<Numbered>) -> Fetched {
         let guard = self.lock();
-        if from >= guard.next {
+        if from >= guard.published {
             return Fetched::UpToDate;
         }
-        let first = guard.entries.front().map_or(guard.next, |entry| entry.sequence);
+        let first = guard.entries.front().map_or(guard.next, |entry| entry.sequence).min(guard.published);
         if from < first {
             return Fetched::BeginsAt(first);
         }
@@ -93,7 +103,7 @@ impl Tail {
         let start = guard.entries.partition_point(|entry| entry.end() <= from);
         for (n, entry) in guard.entries.range(start..).enumerate() {
             samples += entry.batch.samples();
-            if samples > max_samples && n > 0 {
+            if (samples > max_samples && n > 0) || entry.sequence >= guard.published {
                 break;
             }
             out.push(entry.clone());
@@ -105,7 +115,7 @@ impl Tail {
     pub fn begin_at(&self, sequence: u64) {
         let mut guard = self.lock();
         if guard.entries.is_empty() && guard.next < sequence {
-            guard.next = sequence;
+            (guard.next, guard.published) = (sequence, sequence);
         }
     }
 
@@ -117,7 +127,8 @@ impl Tail {
         let by = sequence.saturating_sub(first);
         guard.entries.iter_mut().for_each(|entry| entry.sequence += by);
         guard.next += by;
-        self.newest.send_replace(guard.next);
+        guard.published += by;
+        self.newest.send_replace(guard.published);
     }
 
     /// The number that the next batch will have.
@@ -161,13 +172,16 @@ mod tests {
         let tail = Tail::new(7);
         for _ in 0..4 {
             tail.push(&batch(10));
+            tail.publish();
         }
+        tail.push(&batch(10));
+        assert_eq!(numbers(&tail, 37, 25), (Fetched::Some, vec![37]), "what is not published is not seen");
+        assert_eq!(numbers(&tail, 47, 25), (Fetched::UpToDate, vec![]));
         assert_eq!(numbers(&tail, 7, 25), (Fetched::Some, vec![7, 17]));
         assert_eq!(numbers(&tail, 27, 5), (Fetched::Some, vec![27]), "one that is too large goes alone");
-        assert_eq!(numbers(&tail, 47, 25), (Fetched::UpToDate, vec![]));
         tail.release(27);
         assert_eq!(numbers(&tail, 7, 25), (Fetched::BeginsAt(27), vec![]));
-        assert_eq!(tail.next(), 47);
+        assert_eq!(tail.next(), 57);
     }
 
     #[test]
@@ -175,6 +189,7 @@ mod tests {
         let tail = Tail::new(0);
         tail.push(&batch(10));
         tail.push(&batch(10));
+        tail.publish();
         tail.release(10);
         tail.move_behind(500);
         assert_eq!((numbers(&tail, 500, 99), tail.next()), ((Fetched::Some, vec![500]), 510));
@@ -188,10 +203,12 @@ mod tests {
         let half = TAIL_SAMPLES / 2;
         let mut held = Vec::new();
         tail.push(&batch(half));
+        tail.publish();
         tail.fetch(0, 1, &mut held);
         for _ in 0..5 {
             tail.push(&batch(half));
         }
+        tail.publish();
         assert_eq!(numbers(&tail, 0, 1).0, Fetched::BeginsAt(4 * half as u64));
         assert_eq!(held[0].batch.values.len(), half, "a slab in use is left alone");
         assert!(tail.lock().spare.len() <= 3);

@@ -44,25 +44,34 @@ impl Journal {
         self.log.next()
     }
 
-    /// Writes the batch that has the number `sequence`. A failure is logged when it begins, and counted.
+    /// Packs the batch that has the number `sequence`; it is written with others, at the latest by
+    /// [`Journal::commit`]. A failure is logged when it begins, and counted.
     pub fn append(&mut self, sequence: u64, batch: &Batch, counters: &Counters) {
-        match self.log.append_at(sequence, batch) {
-            Ok(_) if self.failing => {
+        if let Err(error) = self.log.stage(sequence, batch) {
+            self.failed(&error, counters);
+        }
+    }
+
+    /// Writes what was appended.
+    pub fn commit(&mut self, counters: &Counters) {
+        match self.log.commit() {
+            Ok(true) if self.failing => {
                 self.failing = false;
                 counters.log_failing.set(0);
                 log::info!("the batch log is written again");
             }
             Ok(_) => {}
-            Err(error) => {
-                counters.log_write_errors.add(1);
-                counters.log_failing.set(1);
-                if !self.failing {
-                    log::error!(err:% = error;
-                        "the batch log can't be written: memory alone holds what is not sent");
-                }
-                self.failing = true;
-            }
+            Err(error) => self.failed(&error, counters),
         }
+    }
+
+    fn failed(&mut self, error: &LogError, counters: &Counters) {
+        counters.log_write_errors.add(1);
+        counters.log_failing.set(1);
+        if !self.failing {
+            log::error!(err:% = error; "the batch log can't be written: memory alone holds what is not sent");
+        }
+        self.failing = true;
     }
 
     /// Removes what every endpoint has and what the caps no longer allow, and shows how the log is.

@@ -9,6 +9,18 @@ pub(super) fn encode_number(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
+/// The varint of a number below 2^56, and how many of its eight bytes belong to it.
+pub(super) fn varint(number: u64) -> (u64, usize) {
+    debug_assert!(number < 1 << 56, "eight bytes hold so much");
+    // Twenty-eight bits and twenty-eight, then fourteens, then sevens.
+    let spread = number & 0x0fff_ffff | (number & 0xff_ffff_f000_0000) << 4;
+    let spread = spread & 0x0000_3fff_0000_3fff | (spread & 0x0fff_c000_0fff_c000) << 2;
+    let spread = spread & 0x007f_007f_007f_007f | (spread & 0x3f80_3f80_3f80_3f80) << 1;
+    let length = (70 - (number | 1).leading_zeros() as usize) / 7;
+    let go_on = 0x0080_8080_8080_8080 & ((1 << (8 * (length - 1))) - 1);
+    (spread | go_on, length)
+}
+
 /// Appends a signed number, small where it is near 0.
 pub(super) fn encode_signed(number: i64, out: &mut Vec<u8>) {
     encode_number(zigzag(number), out);
@@ -74,6 +86,18 @@ impl<'a> Input<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_varint_at_once_is_that_of_the_loop() {
+        for bits in 0..56 {
+            for number in [(1 << bits) - 1, 1 << bits, (1 << bits) | 0x5a_5a5a & ((1 << bits) - 1)] {
+                let mut out = Vec::new();
+                encode_number(number, &mut out);
+                let (word, length) = varint(number);
+                assert_eq!(word.to_le_bytes()[..length], out, "{number:#x}");
+            }
+        }
+    }
 
     #[test]
     fn numbers_come_back_and_cut_ones_do_not() {

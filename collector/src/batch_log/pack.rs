@@ -16,15 +16,19 @@
 //!
 //! Numbers come back bit for bit: a scale is used for a value only where it gives back the same bits.
 
-use super::numbers::{Input, encode_number, encode_signed, unzigzag, zigzag};
+use super::numbers::{Input, encode_number, encode_signed, unzigzag, varint, zigzag};
 use super::pack_exemplars::{decode_exemplars, encode_exemplars};
 use super::pack_histogram::HistogramState;
 use crate::model::{Batch, NO_SAMPLE};
 
 /// How many whole numbers make one unit.
-const SCALES: [f64; 6] = [1.0, 100.0, 1000.0, 1e6, 1e9, 10.0];
+static SCALES: [f64; 6] = [1.0, 100.0, 1000.0, 1e6, 1e9, 10.0];
 /// The position's last value was a whole number by no scale.
 const NO_SCALE: u8 = 0xff;
+/// Bytes for a group of eight values, none of which takes or is written as more than nine.
+const GROUP_ROOM: usize = 8 * 9;
+/// Up to here a sum of doubles has room for a half.
+const SHIFTED: f64 = 2_251_799_813_685_248.0;
 /// Whole numbers beyond this are not all doubles.
 const MAX_WHOLE: i64 = 1 << 53;
 
@@ -84,13 +88,8 @@ impl State {
                 changed |= u8::from(value.to_bits() != *last) << n;
             }
             out[bitmap + group] = changed;
-            while changed != 0 {
-                let n = changed.trailing_zeros() as usize;
-                changed &= changed - 1;
-                let mut last = Last { bits: self.bits[base + n], scale: self.scales[base + n] };
-                encode_changed(&mut last, values[n], out);
-                (self.bits[base + n], self.scales[base + n]) = (last.bits, last.scale);
-            }
+            let (bits, scales) = (&mut self.bits[base..], &mut self.scales[base..]);
+            encode_group(changed, values, &mut bits[..values.len()], &mut scales[..values.len()], out);
         }
         assert_eq!(batch.histograms().len(), self.histograms.len(), "and a histogram for each of those");
         for (state, histogram) in self.histograms.iter_mut().zip(batch.histograms()) {
@@ -161,6 +160,53 @@ fn decode_times(time_ms: i64, most: usize, input: &mut Input<'_>, times: &mut Ve
     Some(())
 }
 
+/// Appends the changed ones of up to eight values.
+fn encode_group(mut changed: u8, values: &[f64], bits: &mut [u64], scales: &mut [u8], out: &mut Vec<u8>) {
+    let mut at = out.len();
+    out.resize(at + GROUP_ROOM, 0);
+    while changed != 0 {
+        let n = changed.trailing_zeros() as usize;
+        changed &= changed - 1;
+        if let Some(moved) = moved(bits[n], values[n], scales[n]) {
+            let (word, length) = varint(zigzag(moved) << 1);
+            out[at..at + 8].copy_from_slice(&word.to_le_bytes());
+            at += length;
+            bits[n] = values[n].to_bits();
+            continue;
+        }
+        if !may_be_exact(values[n]) {
+            let (first, word, length) = difference(values[n].to_bits() ^ bits[n]);
+            out[at] = first;
+            out[at + 1..at + 9].copy_from_slice(&word.to_le_bytes());
+            at += 1 + length;
+            (bits[n], scales[n]) = (values[n].to_bits(), NO_SCALE);
+            continue;
+        }
+        out.truncate(at);
+        let mut last = Last { bits: bits[n], scale: scales[n] };
+        encode_changed(&mut last, values[n], out);
+        (bits[n], scales[n]) = (last.bits, last.scale);
+        at = out.len();
+        out.resize(at + GROUP_ROOM, 0);
+    }
+    out.truncate(at);
+}
+
+/// By how much a value has moved from one whole number of its scale to another: what [`encode_changed`] finds out
+/// about most values, with no branch that may guess wrong. `None` says only that it is not so easy to tell.
+fn moved(last: u64, value: f64, scale: u8) -> Option<i64> {
+    // To add this leaves the nearest whole number in the low bits of the sum.
+    const SHIFT: f64 = 6_755_399_441_055_744.0;
+    let scale = SCALES.get(usize::from(scale))?;
+    let (now, before) = (value * scale, f64::from_bits(last) * scale);
+    if !(now.abs() < SHIFTED && before.abs() < SHIFTED) {
+        return None;
+    }
+    let (now, before) = (now + SHIFT, before + SHIFT);
+    let comes_back = ((now - SHIFT) / scale).to_bits() == value.to_bits();
+    comes_back.then(|| now.to_bits().wrapping_sub(before.to_bits()).cast_signed())
+}
+
 /// The whole number that `value` is by this scale. That it is one, the caller knows or finds out.
 fn whole(value: f64, scale: u8) -> i64 {
     let scaled = value * SCALES[usize::from(scale)];
@@ -188,6 +234,14 @@ fn exact(value: f64, scale: u8) -> Option<i64> {
     comes_back.then_some(number)
 }
 
+/// Whether a value may be a whole number by some scale. What is one by a coarse scale is one by the finest, as long
+/// as that makes no number too large of it: so most that are none are found out at once.
+fn may_be_exact(value: f64) -> bool {
+    const FINEST: u8 = 4;
+    let scaled = value * SCALES[usize::from(FINEST)];
+    scaled.abs() >= SHIFTED || exact(value, FINEST).is_some()
+}
+
 /// Appends a value that differs from the last.
 pub(super) fn encode_changed(last: &mut Last, value: f64, out: &mut Vec<u8>) {
     if last.scale != NO_SCALE
@@ -198,19 +252,25 @@ pub(super) fn encode_changed(last: &mut Last, value: f64, out: &mut Vec<u8>) {
         last.bits = value.to_bits();
         return;
     }
-    let scaled = (0..SCALES.len() as u8).find_map(|scale| exact(value, scale).map(|number| (scale, number)));
-    if let Some((scale, number)) = scaled {
+    let scaled = may_be_exact(value)
+        .then(|| (0..SCALES.len() as u8).find_map(|scale| exact(value, scale).map(|number| (scale, number))));
+    if let Some((scale, number)) = scaled.flatten() {
         out.push(0b01 | scale << 2);
         encode_signed(number, out);
         *last = Last { bits: value.to_bits(), scale };
         return;
     }
-    let differs = value.to_bits() ^ last.bits;
+    let (first, word, length) = difference(value.to_bits() ^ last.bits);
+    out.push(first);
+    out.extend_from_slice(&word.to_le_bytes()[..length]);
+    *last = Last { bits: value.to_bits(), scale: NO_SCALE };
+}
+
+/// The byte that says which of the bits that differ follow, those bits, and how many bytes they are.
+fn difference(differs: u64) -> (u8, u64, usize) {
     let low = (differs.trailing_zeros() / 8).min(7);
     let length = 8 - low - differs.leading_zeros() / 8;
-    out.push(0b11 | (low as u8) << 2 | (length as u8 - 1) << 5);
-    out.extend_from_slice(&(differs >> (low * 8)).to_le_bytes()[..length as usize]);
-    *last = Last { bits: value.to_bits(), scale: NO_SCALE };
+    (0b11 | (low as u8) << 2 | (length as u8 - 1) << 5, differs >> (low * 8), length as usize)
 }
 
 /// Makes of the last value the one that comes next.

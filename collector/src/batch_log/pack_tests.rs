@@ -60,6 +60,42 @@ fn counters_and_hundredths_move_in_few_bytes() {
 }
 
 #[test]
+fn groups_say_what_their_values_say_one_by_one() {
+    let mut seed = 7u64;
+    let mut random = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed >> 33
+    };
+    // Counters of every scale, small and as large as doubles hold them, some of which stand still, jump or turn odd.
+    let scales = [1.0, 100.0, 1000.0, 1e6, 1e9, 10.0];
+    let mut whole: Vec<i64> = (0..100).map(|n| (random() as i64) << (n % 24)).collect();
+    let (mut state, mut lasts) = (State::default(), vec![Last::default(); whole.len()]);
+    state.reset(whole.len(), 0);
+    for time_ms in 0..2000 {
+        let mut batch = Batch::default();
+        batch.time_ms = time_ms;
+        for (n, whole) in whole.iter_mut().enumerate() {
+            match random() % 64 {
+                0 => *whole = -*whole,
+                1 => *whole += (random() as i64) << 20,
+                2..20 => {}
+                _ => *whole += (random() % (1 << (n % 20))) as i64,
+            }
+            let odd = if random() % 97 == 0 { 0.000_123_4 } else { 0.0 };
+            batch.values.push(*whole as f64 / scales[n % 6] + odd);
+        }
+        let (mut packed, mut expected) = (Vec::new(), Vec::new());
+        state.encode(&batch, &mut packed);
+        for (last, &value) in lasts.iter_mut().zip(&batch.values) {
+            if last.bits != value.to_bits() {
+                encode_changed(last, value, &mut expected);
+            }
+        }
+        assert_eq!(packed[packed.len() - expected.len()..], expected);
+    }
+}
+
+#[test]
 fn own_times_and_every_part_of_a_histogram_come_back() {
     use crate::model::{NO_SAMPLE, NativeHistogram, ResetHint, Span};
     let (mut writer, mut reader) = (State::default(), State::default());

@@ -82,7 +82,7 @@ pub struct Stats {
     pub corrupt: u64,
     /// What readers could not give, in what the numbers count: damaged, or packed against what is damaged.
     pub lost: u64,
-    /// Appends that failed.
+    /// Writes that failed, of one batch or several.
     pub write_errors: u64,
     pub segments: usize,
     pub bytes: u64,
@@ -135,6 +135,10 @@ impl Shared {
     pub(super) fn needed(&self) -> u64 {
         let next = self.extent().next;
         self.endpoints().iter().map(|endpoint| endpoint.next()).min().unwrap_or(next)
+    }
+
+    pub(super) fn count_write_error(&self) {
+        self.counters.write_errors.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The living list of that content.

@@ -24,6 +24,9 @@ const SWEEP_SHAPES: usize = 64;
 /// Bytes of packed contents that are kept for the next segment; what goes beyond is spelled out again.
 const MAX_PACKED: usize = 64 << 20;
 
+/// Bytes of records that are written together at the most.
+const MAX_STAGED: usize = 256 << 10;
+
 /// The content of a list, packed: segments repeat it, and to spell it out costs a hundred times its writing.
 struct Packed {
     list: Weak<SeriesList>,
@@ -51,6 +54,14 @@ struct Known {
     last: u64,
 }
 
+/// What the buffer holds.
+#[derive(Clone, Copy, Default)]
+struct Staged {
+    /// The number behind the last batch; 0 where there is none.
+    next: u64,
+    newest_ms: i64,
+}
+
 /// The segment that is written to.
 struct Active {
     first: u64,
@@ -73,7 +84,9 @@ pub struct BatchLog {
     content: Vec<u8>,
     packed: HashMap<u64, Packed>,
     packed_bytes: usize,
+    /// Records that are not written yet.
     buffer: Vec<u8>,
+    staged: Staged,
     _lock: File,
 }
 
@@ -126,6 +139,7 @@ impl BatchLog {
             packed: HashMap::new(),
             packed_bytes: 0,
             buffer: Vec::new(),
+            staged: Staged::default(),
             _lock: lock,
         })
     }
@@ -190,53 +204,95 @@ impl BatchLog {
     /// # Panics
     /// As [`BatchLog::append`].
     pub fn append_at(&mut self, sequence: u64, batch: &Batch) -> Result<u64, LogError> {
-        let result = self.try_append(sequence.max(self.next()), batch);
-        if result.is_err() {
-            self.shared.counters.write_errors.fetch_add(1, Ordering::Relaxed);
-            if let Some(known) = self.known.get_mut(&batch.shape().id()) {
-                known.sound = false;
-            }
-        }
-        result
+        let sequence = self.stage(sequence, batch)?;
+        self.commit()?;
+        Ok(sequence)
     }
 
-    fn try_append(&mut self, sequence: u64, batch: &Batch) -> Result<u64, LogError> {
+    /// Packs a batch as [`BatchLog::append_at`] does, but leaves it to [`BatchLog::commit`] to write it, together with
+    /// others: a system call costs as much as the packing of a hundred samples. Readers see it only then. Where much
+    /// has come together, it is written now.
+    ///
+    /// # Errors
+    /// As [`BatchLog::commit`]: then the batch is not in the log, and none of those that were staged before it.
+    /// [`LogError::TooLarge`] is about this one alone.
+    ///
+    /// # Panics
+    /// As [`BatchLog::append`].
+    pub fn stage(&mut self, sequence: u64, batch: &Batch) -> Result<u64, LogError> {
+        let sequence = sequence.max(self.next()).max(self.staged.next);
         let segment_bytes = self.limits.segment_bytes.min(self.limits.max_bytes / 4);
+        let staged = self.buffer.len();
+        let full = |active: &Active| active.bytes + staged as u64 >= segment_bytes;
+        if staged >= MAX_STAGED || self.active.as_ref().is_some_and(full) {
+            self.commit()?;
+        }
         if self.active.as_ref().is_some_and(|active| active.bytes >= segment_bytes) {
             self.active = None;
             self.enforce(batch.time_ms);
         }
         if self.active.is_none() {
-            self.begin_segment(sequence)?;
+            self.begin_segment(sequence).inspect_err(|_| self.shared.count_write_error())?;
         }
-        self.buffer.clear();
-        self.encode_list_if_due(batch.shape().list(), sequence)?;
-        self.encode_definition_if_due(batch.shape(), sequence)?;
-        self.encode_batch(batch, sequence)?;
-        let active = self.active.as_mut().expect("begun above");
-        if let Err(error) = active.file.write_all_at(&self.buffer, active.bytes) {
-            // What was written in part is cut off, or written over by the next append.
-            if let Err(error) = active.file.set_len(active.bytes) {
-                log::debug!("{}: could not cut off a partly written batch: {error}", active.path.display());
-            }
-            return Err(LogError::io(&active.path, error));
+        let staged = self.buffer.len();
+        if let Err(error) = self.encode_records(batch, sequence) {
+            self.buffer.truncate(staged);
+            self.shared.count_write_error();
+            return Err(error);
         }
-        active.bytes += self.buffer.len() as u64;
-        let segment = Segment { bytes: active.bytes, newest_ms: batch.time_ms };
-        let over = {
-            let mut extent = self.shared.extent();
-            extent.segments.insert(active.first, segment);
-            extent.next = sequence + self.limits.count.width(batch.samples() as u64);
-            extent.segments.len() > 1 && extent.bytes() > self.limits.max_bytes
-        };
         let known = self.known.get_mut(&batch.shape().id()).expect("defined above");
         (known.sound, known.last) = (true, sequence);
         (known.defined, known.key) = (known.defined + 1, known.key + 1);
         self.lists.get_mut(&batch.shape().list().id()).expect("defined above").uses += 1;
-        if over {
-            self.enforce(batch.time_ms);
-        }
+        let next = sequence + self.limits.count.width(batch.samples() as u64);
+        self.staged = Staged { next, newest_ms: batch.time_ms };
         Ok(sequence)
+    }
+
+    /// Writes what was staged; whether that was anything.
+    ///
+    /// # Errors
+    /// When it could not be written: then nothing of it is in the log.
+    pub fn commit(&mut self) -> Result<bool, LogError> {
+        let staged = std::mem::take(&mut self.staged);
+        let Some(active) = self.active.as_mut().filter(|_| staged.next > 0) else { return Ok(false) };
+        let written = active.file.write_all_at(&self.buffer, active.bytes);
+        let bytes = self.buffer.len() as u64;
+        self.buffer.clear();
+        if let Err(error) = written {
+            // What was written in part is cut off, or written over by the next batches.
+            if let Err(error) = active.file.set_len(active.bytes) {
+                log::debug!("{}: could not cut off a partly written batch: {error}", active.path.display());
+            }
+            let error = LogError::io(&active.path, error);
+            self.shared.count_write_error();
+            self.doubt();
+            return Err(error);
+        }
+        active.bytes += bytes;
+        let segment = Segment { bytes: active.bytes, newest_ms: staged.newest_ms };
+        let over = {
+            let mut extent = self.shared.extent();
+            extent.segments.insert(active.first, segment);
+            extent.next = staged.next;
+            extent.segments.len() > 1 && extent.bytes() > self.limits.max_bytes
+        };
+        if over {
+            self.enforce(staged.newest_ms);
+        }
+        Ok(true)
+    }
+
+    /// After a write that failed it is not known what of it readers would have needed: all is said again.
+    fn doubt(&mut self) {
+        self.known.values_mut().for_each(|known| (known.sound, known.defined) = (false, 0));
+        self.lists.values_mut().for_each(|list| list.uses = 0);
+    }
+
+    fn encode_records(&mut self, batch: &Batch, sequence: u64) -> Result<(), LogError> {
+        self.encode_list_if_due(batch.shape().list(), sequence)?;
+        self.encode_definition_if_due(batch.shape(), sequence)?;
+        self.encode_batch(batch, sequence)
     }
 
     fn begin_segment(&mut self, first: u64) -> Result<(), LogError> {
@@ -289,7 +345,7 @@ impl BatchLog {
         });
         (known.defined, known.sound) = (0, false);
         let start = record::begin(&mut self.buffer);
-        // Numbers stay in `freed` when the write fails; to hear of them twice does a reader no harm.
+        // Should the write fail, readers keep those shapes until the segment ends.
         encode_definition(known.number, &self.freed, list, shape, &mut self.buffer);
         self.freed.clear();
         record::end(Kind::Definition, sequence, start, &mut self.buffer)
@@ -330,6 +386,9 @@ impl BatchLog {
         encode_content(list, &mut self.content);
         self.shared.remember_list(&self.content, list);
         let content = pack_content(&self.content);
+        if self.content.capacity() > MAX_STAGED {
+            self.content = Vec::new();
+        }
         self.packed_bytes += content.len();
         if self.packed_bytes > MAX_PACKED {
             self.forget_dead();

@@ -65,6 +65,9 @@ pub struct Encoded {
     pub planned: usize,
 }
 
+/// Bytes of a layout whose memory is kept for the next.
+const MAX_KEPT: usize = 1 << 20;
+
 /// Encodes requests for one class of endpoints. It learns the shapes that come, and keeps its memory.
 pub struct Encoder {
     options: Options,
@@ -258,6 +261,10 @@ impl Encoder {
             };
             let owners = batches.iter().map(owner).collect();
             found = self.cache.insert(key, owners, plan, is_quick);
+            // A large list is laid out for its plan only, twice in its life.
+            if self.layout.bytes.capacity() > MAX_KEPT {
+                (self.layout, self.search) = Default::default();
+            }
         }
         let Found::Plan(at) = found else { return false };
         let plan = self.cache.plan(at);

@@ -22,7 +22,8 @@ scrape_families! {
     BODY_LIMIT = counter "prometheus_target_scrapes_exceeded_body_size_limit_total" "Scrapes refused because the body was longer than body_size_limit allows." [];
     WAITED = counter "collector_scrapes_waited_total" "Scrapes that waited because as many as may be were under way." [];
     DUPLICATE_TIMES = counter "prometheus_target_scrapes_sample_duplicate_timestamp_total" "Samples left out because their series stood on the page before." [];
-    OUT_OF_ORDER = counter "prometheus_target_scrapes_sample_out_of_order_total" "Samples left out because their own time was not newer than the last of their series, or lay far ahead." [];
+    OUT_OF_ORDER = counter "prometheus_target_scrapes_sample_out_of_order_total" "Samples left out because their own time was not newer than the last of their series." [];
+    OUT_OF_BOUNDS = counter "prometheus_target_scrapes_sample_out_of_bounds_total" "Samples left out because their own time lay more than ten minutes ahead." [];
     EXEMPLARS_OUT_OF_ORDER = counter "prometheus_target_scrapes_exemplar_out_of_order_total" "Exemplars left out because they were older than the last of their series." [];
     EXEMPLARS_LEFT_OUT = counter "collector_scrape_exemplars_left_out_total" "Exemplars left out because they were longer than OpenMetrics allows, or too many on one page." [];
     SERIES_LIMITED = counter "collector_scrape_samples_limited_total" "Samples left out because their target had as many series as series_limit allows." [];
@@ -71,6 +72,7 @@ pub struct ScrapeStats {
     pub waited: Cell,
     pub duplicates: Cell,
     pub out_of_order: Cell,
+    pub out_of_bounds: Cell,
     pub exemplars_out_of_order: Cell,
     pub exemplars_left_out: Cell,
     pub series_limited: Cell,
@@ -186,6 +188,7 @@ impl ScrapeStats {
             (&WAITED, &self.waited),
             (&DUPLICATE_TIMES, &self.duplicates),
             (&OUT_OF_ORDER, &self.out_of_order),
+            (&OUT_OF_BOUNDS, &self.out_of_bounds),
             (&EXEMPLARS_OUT_OF_ORDER, &self.exemplars_out_of_order),
             (&EXEMPLARS_LEFT_OUT, &self.exemplars_left_out),
             (&SERIES_LIMITED, &self.series_limited),

@@ -49,6 +49,8 @@ impl Life {
         batch.shape = Some(Shape::new(source, self.table.clone(), floats, Vec::new()));
         self.journal.append(self.tail.next(), &batch, &Counters::default());
         self.tail.push(&batch);
+        self.journal.commit(&Counters::default());
+        self.tail.publish();
     }
 
     /// The source, the number and the samples of each batch of the next request.

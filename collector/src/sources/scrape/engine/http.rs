@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use hyper::Uri;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::body::Buffer;
@@ -110,6 +111,7 @@ impl Connection {
         }
         let body = self.body(&head, begin, limit, &mut buffer).await.map_err(Broken::from)?;
         self.is_used = true;
+        self.forget_readiness();
         self.expect(buffer.bytes.len(), asked.elapsed());
         let keeps = head.keeps && head.length != Length::UntilClosed && buffer.bytes.len() == body.1;
         Ok((buffer, Answer { head, body: body.0 }, keeps.then_some(self)))
@@ -124,6 +126,13 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Nothing more is expected before the next request. Were what woke us for this answer remembered, the next one
+    /// would be read for in vain, before it comes. That the connection was closed is not forgotten.
+    fn forget_readiness(&self) {
+        let nothing = || Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock));
+        let _ = self.stream.try_io(Interest::READABLE, nothing);
     }
 
     /// Waits until about as much has come as last time, or for anything once that takes too long.

@@ -9,8 +9,10 @@ const TOLERANCE_MS: i64 = 2;
 /// Targets begin at one of so many places of the interval, those of a place together: to wake for each of them costs
 /// a tenth of its scrape.
 const PLACES: i64 = 64;
-/// Two places are never farther apart, so that few pages come at once.
+/// Two places are never farther apart, so that few pages come at once,
 const MAX_STEP_MS: i64 = 250;
+/// and not nearer: what comes within such a time is handed on together anyway.
+const MIN_STEP_MS: i64 = 40;
 
 /// The clock of one target.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +27,7 @@ impl Schedule {
     /// Spreads the targets over the interval by their hashes, so that a target has the same place after a restart.
     pub(super) fn new(interval: Duration, hash: u64, now_ms: i64) -> Self {
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-        let step_ms = (interval_ms / PLACES).clamp(1, MAX_STEP_MS);
+        let step_ms = (interval_ms / PLACES).clamp(MIN_STEP_MS.min(interval_ms), MAX_STEP_MS);
         let offset_ms = (hash % interval_ms.unsigned_abs()).cast_signed() / step_ms * step_ms;
         let since = (now_ms - offset_ms).rem_euclid(interval_ms);
         let next_ms = if since == 0 { now_ms } else { now_ms - since + interval_ms };
@@ -82,13 +84,13 @@ mod tests {
 
     #[test]
     fn times_are_those_of_the_schedule_while_they_are_near() {
-        let mut schedule = Schedule::new(Duration::from_secs(1), 105 + 14, NOW);
-        assert_eq!(schedule.wait(NOW), Duration::from_millis(105));
-        assert_eq!(schedule.begin(NOW + 107), (NOW + 105, 0));
-        assert_eq!(schedule.begin(NOW + 1108), (NOW + 1108, 0), "too late to pass for punctual");
-        assert_eq!(schedule.begin(NOW + 2105), (NOW + 2105, 0), "and the schedule has not moved");
-        assert_eq!(schedule.begin(NOW + 6106), (NOW + 6105, 3));
-        assert_eq!(schedule.next_ms(), NOW + 7105);
+        let mut schedule = Schedule::new(Duration::from_secs(1), 120 + 14, NOW);
+        assert_eq!(schedule.wait(NOW), Duration::from_millis(120));
+        assert_eq!(schedule.begin(NOW + 122), (NOW + 120, 0));
+        assert_eq!(schedule.begin(NOW + 1123), (NOW + 1123, 0), "too late to pass for punctual");
+        assert_eq!(schedule.begin(NOW + 2120), (NOW + 2120, 0), "and the schedule has not moved");
+        assert_eq!(schedule.begin(NOW + 6121), (NOW + 6120, 3));
+        assert_eq!(schedule.next_ms(), NOW + 7120);
         let mut quick = Schedule::new(Duration::from_millis(100), 0, NOW);
         assert_eq!(quick.begin(NOW + 2), (NOW + 2, 0), "a hundredth of the interval is less than 2 ms");
     }

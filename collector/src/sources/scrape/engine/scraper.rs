@@ -193,6 +193,7 @@ impl Scraper {
                 for (cell, count) in [
                     (&stats.duplicates, outcome.duplicates),
                     (&stats.out_of_order, outcome.out_of_order),
+                    (&stats.out_of_bounds, outcome.out_of_bounds),
                     (&stats.series_limited, outcome.limited),
                     (&stats.exemplars_out_of_order, outcome.exemplars_out_of_order),
                     (&stats.exemplars_left_out, outcome.exemplars_left_out),

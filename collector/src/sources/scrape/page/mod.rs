@@ -67,8 +67,10 @@ pub struct Outcome {
     pub duplicates: usize,
     /// Samples that were left out because the target has as many series as it may.
     pub limited: usize,
-    /// Samples whose own time is not newer than that of the last sample of their series, or lies far ahead.
+    /// Samples whose own time is not newer than that of the last sample of their series.
     pub out_of_order: usize,
+    /// Samples whose own time lies far ahead.
+    pub out_of_bounds: usize,
     /// Exemplars that are older than the last one of their series.
     pub exemplars_out_of_order: usize,
     /// Exemplars that are longer than OpenMetrics allows, or too many.
@@ -294,6 +296,7 @@ impl PageReader {
             duplicates: layout.duplicates,
             limited: layout.limited,
             out_of_order: self.times.refused,
+            out_of_bounds: self.times.ahead,
             exemplars_out_of_order: std::mem::take(&mut self.exemplars.out_of_order),
             exemplars_left_out: self.times.aside.left_out,
             duration: started.elapsed(),

@@ -9,13 +9,13 @@ use crate::model::NORMAL_NAN;
 /// Whole numbers up to this are doubles.
 const MAX_WHOLE: u64 = 1 << 53;
 /// Powers of ten up to 10^22 are doubles.
-const TENS: [f64; 23] = [
+static TENS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
     1e19, 1e20, 1e21, 1e22,
 ];
 /// Up to 10^19 they fit 64 bits.
 const MAX_WIDE: u32 = 19;
-const WHOLE_TENS: [u64; MAX_WIDE as usize + 1] = {
+static WHOLE_TENS: [u64; MAX_WIDE as usize + 1] = {
     let mut tens = [1; MAX_WIDE as usize + 1];
     let mut power = 1;
     while power < tens.len() {

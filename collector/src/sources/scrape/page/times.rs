@@ -16,8 +16,10 @@ pub(super) struct Times {
     undo: Vec<(SeriesId, Option<i64>)>,
     /// Nothing is taken from after this.
     newest: i64,
-    /// Samples of this page that were not newer, or lie too far ahead.
+    /// Samples of this page that were not newer.
     pub refused: usize,
+    /// And those that lie too far ahead.
+    pub ahead: usize,
     /// What the page says beside its samples.
     pub aside: Aside,
     /// Memory for one histogram.
@@ -27,7 +29,7 @@ pub(super) struct Times {
 impl Times {
     pub(super) fn begin(&mut self, time_ms: i64) {
         self.undo.clear();
-        self.refused = 0;
+        (self.refused, self.ahead) = (0, 0);
         self.aside.clear();
         self.newest = time_ms.saturating_add(MAX_AHEAD_MS);
     }
@@ -35,7 +37,11 @@ impl Times {
     /// The time of a sample, or [`NO_SAMPLE`].
     pub(super) fn stamp(&mut self, id: SeriesId, time: i64) -> i64 {
         let last = self.last.get(&id).copied();
-        if time > self.newest || last.is_some_and(|last| time <= last) {
+        if time > self.newest {
+            self.ahead += 1;
+            return NO_SAMPLE;
+        }
+        if last.is_some_and(|last| time <= last) {
             self.refused += 1;
             return NO_SAMPLE;
         }
