@@ -19,7 +19,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use collector::batch_log::{BatchLog, Count, Limits};
+use collector::batch_log::{BatchLog, Count, Limits, Position};
 use collector::encode::Options;
 use collector::model::{Batch, SeriesTable};
 use collector::sinks::remote_write::lane_of;
@@ -135,7 +135,7 @@ fn in_the_log(storage: &Path, endpoints: &[Endpoint]) -> BTreeSet<Sample> {
         Limits { max_bytes: 1 << 40, max_age_ms: i64::MAX, count: Count::Samples, ..Limits::default() };
     let log = BatchLog::open(storage, limits, Arc::new(SeriesTable::default())).unwrap();
     let positions: Vec<_> = endpoints.iter().map(|endpoint| log.position(endpoint.name).unwrap()).collect();
-    let next = positions.iter().map(|position| position.next()).min().unwrap();
+    let next = positions.iter().map(Position::next).min().unwrap();
     let (mut reader, mut batch, mut all) = (log.reader(next), Batch::default(), BTreeSet::new());
     // Histograms in their classic form are what both versions are asked for here.
     let options = Options { native_histograms: false, ..Options::default() };
