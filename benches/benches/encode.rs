@@ -3,6 +3,7 @@
 //! Run with `cargo bench -p collector-benches --bench encode`; sizes are printed first. `COLLECTOR_PAGE=FILE`
 //! adds the sizes for a page of your own in the text format.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -115,13 +116,104 @@ fn fastest(name: &str, mut page: Page) {
     }
 }
 
+/// Samples of a request as Prometheus makes it, unless configured.
+const PROMETHEUS_SAMPLES: usize = 2000;
+
+/// A request of 2.0 with symbols in the order in which Prometheus comes across them: the labels of a series, then its
+/// help and unit.
+fn in_its_order(request: &v2::Request, helps: &HashMap<String, String>) -> v2::Request {
+    let (mut symbols, mut numbers) = (vec![String::new()], HashMap::from([(String::new(), 0u32)]));
+    let mut number = |text: &str| {
+        *numbers.entry(text.to_owned()).or_insert_with(|| {
+            symbols.push(text.to_owned());
+            symbols.len() as u32 - 1
+        })
+    };
+    let timeseries = request.timeseries.iter().map(|series| {
+        let text = |&at: &u32| request.symbols[at as usize].as_str();
+        let labels_refs: Vec<u32> = series.labels_refs.iter().map(|at| number(text(at))).collect();
+        let name = series.labels_refs.chunks_exact(2).find(|pair| text(&pair[0]) == "__name__");
+        let help = name.and_then(|pair| helps.get(text(&pair[1]))).map_or("", String::as_str);
+        let kind = series.metadata.as_ref().map_or(0, |metadata| metadata.r#type);
+        let metadata = v2::Metadata { r#type: kind, help_ref: number(help), unit_ref: 0 };
+        v2::TimeSeries { labels_refs, metadata: Some(metadata), ..series.clone() }
+    });
+    let timeseries = timeseries.collect();
+    v2::Request { symbols, timeseries }
+}
+
+/// Bytes a sample on the wire, and requests a second from one core: ours as it sends them, and Prometheus' own way with
+/// the same series.
+fn against_prometheus(name: &str, mut page: Page, helps: &HashMap<String, String>) {
+    let series = page.len() as f64;
+    let ticks = page.ticks(40);
+    for protocol in PROTOCOLS {
+        let mut encoder = encoder(protocol);
+        warm(&mut encoder, &ticks[..WARM]);
+        let (mut ours, mut theirs, mut plain_theirs) = (0, 0, 0);
+        let (mut took, mut requests) = (f64::MAX, 0);
+        for tick in &ticks[WARM..] {
+            let start = Instant::now();
+            let body = warm(&mut encoder, std::slice::from_ref(tick));
+            took = took.min(start.elapsed().as_secs_f64());
+            ours += body.len();
+            let bytes = wire::decompress(&body);
+            let (mut plain, mut block) = (Vec::new(), Vec::new());
+            let mut add = |message: &dyn Fn(&mut Vec<u8>, &mut Vec<u8>) -> usize| {
+                theirs += message(&mut plain, &mut block);
+                plain_theirs += plain.len();
+                requests += 1;
+            };
+            match protocol {
+                Protocol::V1 => {
+                    let whole = v1::WriteRequest::decode(&*bytes).expect("ours");
+                    for part in whole.timeseries.chunks(PROMETHEUS_SAMPLES) {
+                        let part = v1::WriteRequest { timeseries: part.to_vec(), ..Default::default() };
+                        add(&|plain, block| prost_and_snap(&part, plain, block));
+                    }
+                }
+                Protocol::V2 => {
+                    let whole = v2::Request::decode(&*bytes).expect("ours");
+                    for part in whole.timeseries.chunks(PROMETHEUS_SAMPLES) {
+                        let symbols = whole.symbols.clone();
+                        let part = v2::Request { symbols, timeseries: part.to_vec() };
+                        let part = in_its_order(&part, helps);
+                        add(&|plain, block| prost_and_snap(&part, plain, block));
+                    }
+                }
+            }
+        }
+        let samples = series * (ticks.len() - WARM) as f64;
+        println!(
+            "{name} {protocol:?}: {:.2} bytes a sample, {:.0} requests of {series} samples a second; as Prometheus makes \
+             them {:.2} bytes ({:.1} plain) in {requests} requests of up to {PROMETHEUS_SAMPLES}",
+            ours as f64 / samples,
+            1.0 / took,
+            theirs as f64 / samples,
+            plain_theirs as f64 / samples,
+        );
+    }
+}
+
+/// The help texts of a page in the text format; of a histogram's or a summary's, by every name of its series.
+fn helps(text: &str) -> HashMap<String, String> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    let names = |(name, help): (&str, &str)| {
+        ["", "_bucket", "_sum", "_count"].map(|end| (format!("{name}{end}"), help.to_owned()))
+    };
+    lines.flat_map(names).collect()
+}
+
 fn bench(criterion: &mut Criterion) {
     sizes("host", page::host());
     sizes("all changing", page::host().all_noise());
     fastest("host", page::host());
     fastest("all changing", page::host().all_noise());
+    against_prometheus("host", page::host(), &HashMap::new());
     if let Ok(path) = std::env::var("COLLECTOR_PAGE") {
-        sizes(&path, page::parse_text(&std::fs::read_to_string(&path).expect("the page can be read")));
+        let text = std::fs::read_to_string(&path).expect("the page can be read");
+        sizes(&path, page::parse_text(&text));
+        against_prometheus(&path, page::parse_text(&text), &helps(&text));
     }
     for (name, mut page) in [("host", page::host()), ("all_changing", page::host().all_noise())] {
         let series = page.len() as u64;

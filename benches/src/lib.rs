@@ -1,4 +1,6 @@
 //! Inputs that the benchmarks share.
 
 pub mod ingest;
+pub mod outage;
 pub mod page;
+mod request;

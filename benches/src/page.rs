@@ -83,6 +83,32 @@ impl Page {
         all
     }
 
+    /// The page with so many series at the most, whose values move by `seed`: what is too much is left out of the
+    /// largest part.
+    #[must_use]
+    pub fn cut(mut self, series: usize, seed: u64) -> Self {
+        let surplus = self.len().saturating_sub(series);
+        let largest = self.parts.iter_mut().max_by_key(|part| part.series.len());
+        if let Some(part) = largest {
+            part.series.truncate(part.series.len().saturating_sub(surplus));
+        }
+        Page { seed, ..self }
+    }
+
+    /// The page as one part, as a scrape of it gives it.
+    #[must_use]
+    pub fn scraped(self) -> Self {
+        let series = self.parts.into_iter().flat_map(|part| part.series).collect();
+        Page { parts: vec![Part { name: "page", series }], seed: self.seed }
+    }
+
+    /// Appends the next values of a part.
+    pub fn step_part(&mut self, part: usize, values: &mut Vec<f64>) {
+        for series in 0..self.parts[part].series.len() {
+            values.push(self.step(part, series));
+        }
+    }
+
     fn step(&mut self, part: usize, series: usize) -> f64 {
         let random = self.random();
         match &mut self.parts[part].series[series].1 {
@@ -267,6 +293,44 @@ fn networks(page: &mut Page) {
             series.push((Series::gauge(&format!("node_network_{name}"), &[("device", device)]), motion));
         }
     }
+}
+
+/// The page of a host that also serves: with classic histograms of how long its answers took.
+pub fn server() -> Page {
+    let mut page = host();
+    let series = page.part("requests");
+    let name = |end: &str| format!("http_request_duration_seconds{end}");
+    for (handler, busy) in [
+        ("/", 0.0f64),
+        ("/api/v1/label/:name/values", 0.5),
+        ("/api/v1/query", 40.0),
+        ("/api/v1/query_range", 15.0),
+        ("/api/v1/write", 6.0),
+        ("/graph", 0.0),
+        ("/metrics", 1.0),
+        ("/static/*filepath", 0.0),
+    ] {
+        for (bound, share) in [
+            ("0.005", 0.1),
+            ("0.01", 0.3),
+            ("0.05", 0.7),
+            ("0.1", 0.8),
+            ("0.5", 0.95),
+            ("1", 1.0),
+            ("+Inf", 1.0),
+        ] {
+            let labels = [("handler", handler), ("le", bound)];
+            let motion = Motion::Counts((81_234.0 * busy * share).round(), busy * share);
+            series.push((Series::gauge(&name("_bucket"), &labels).kind(Kind::Histogram), motion));
+        }
+        for (end, motion) in [
+            ("_sum", if busy > 0.0 { Motion::Noise(7000.0, 9000.0) } else { Motion::Zero }),
+            ("_count", Motion::Counts(81_234.0 * busy, busy)),
+        ] {
+            series.push((Series::gauge(&name(end), &[("handler", handler)]).kind(Kind::Histogram), motion));
+        }
+    }
+    page
 }
 
 fn outcome(page: &mut Page) {

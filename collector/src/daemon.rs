@@ -53,6 +53,7 @@ pub fn run(options: &Options) -> ExitCode {
     crate::logging::install(options.log_format, options.log_level);
     options.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     crate::sys::memory::keep_small();
+    crate::sys::clock::follow_steps();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime
         .map_err(StartError::new)
@@ -180,7 +181,9 @@ impl<'a> Daemon<'a> {
             listen(SignalKind::interrupt())?,
             listen(SignalKind::hangup())?,
         );
+        let mut retry_log = tokio::time::interval(endpoints::RETRY_LOG);
         loop {
+            let lacks_log = self.endpoints.lacks_log();
             tokio::select! {
                 _ = Signal::recv(&mut terminate) => break,
                 _ = Signal::recv(&mut interrupt) => break,
@@ -188,6 +191,7 @@ impl<'a> Daemon<'a> {
                     // The fault is in the log and in the metrics; nobody waits for an answer.
                     let _ = self.reload().await;
                 }
+                _ = retry_log.tick(), if lacks_log => self.endpoints.retry_log().await,
                 Some(update) = self.scraping.updates.recv() => self.scraping.update(update),
                 Some(reply) = self.reloads.recv() => {
                     let result = self.reload().await;

@@ -49,7 +49,10 @@ impl Reply {
         let wire = request.wire().unwrap_or_default();
         let samples = wire.series.iter().map(|series| series.samples.len()).sum::<usize>();
         let histograms = wire.series.iter().map(|series| series.histograms.len()).sum::<usize>();
-        Reply::status(204).written(samples, histograms)
+        let exemplars = wire.series.iter().map(|series| series.exemplars.len()).sum::<usize>();
+        let mut reply = Reply::status(204).written(samples, histograms);
+        reply.headers.last_mut().expect("three").1 = exemplars.to_string();
+        reply
     }
 
     pub fn written(mut self, samples: usize, histograms: usize) -> Self {
@@ -97,12 +100,24 @@ pub struct Exchange {
     pub is_unanswered: bool,
 }
 
+/// An exemplar of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exemplar {
+    pub labels: Vec<(String, String)>,
+    pub bits: u64,
+    pub time_ms: i64,
+}
+
 /// One series of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     pub labels: Vec<(String, String)>,
     pub samples: Vec<(i64, u64)>,
-    pub histograms: Vec<i64>,
+    /// In the form of 2.0, which has all fields of 1.0.
+    pub histograms: Vec<v2::Histogram>,
+    pub exemplars: Vec<Exemplar>,
+    /// 2.0: since when its first sample counts, 0 where that is not said.
+    pub start: i64,
     /// 2.0: the number of its type.
     pub kind: Option<i32>,
     /// 2.0: as many as there are references.
@@ -164,7 +179,17 @@ fn wire_one(plain: &[u8]) -> Result<Wire, String> {
     let series = |series: v1::TimeSeries| Series {
         labels: series.labels.into_iter().map(|label| (label.name, label.value)).collect(),
         samples: series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits())).collect(),
-        histograms: series.histograms.iter().map(|histogram| histogram.timestamp).collect(),
+        histograms: series.histograms.iter().map(in_two).collect(),
+        exemplars: series
+            .exemplars
+            .into_iter()
+            .map(|one| Exemplar {
+                labels: one.labels.into_iter().map(|label| (label.name, label.value)).collect(),
+                bits: one.value.to_bits(),
+                time_ms: one.timestamp,
+            })
+            .collect(),
+        start: 0,
         kind: None,
         references: 0,
     };
@@ -180,19 +205,37 @@ fn wire_two(plain: &[u8]) -> Result<Wire, String> {
     };
     let mut all = Vec::new();
     for series in &request.timeseries {
-        let mut labels = Vec::new();
-        for pair in series.labels_refs.chunks_exact(2) {
-            labels.push((text(pair[0])?, text(pair[1])?));
+        let pairs = |refs: &[u32]| -> Result<Vec<(String, String)>, String> {
+            refs.chunks_exact(2).map(|pair| Ok((text(pair[0])?, text(pair[1])?))).collect()
+        };
+        let mut exemplars = Vec::new();
+        for one in &series.exemplars {
+            let labels = pairs(&one.labels_refs)?;
+            exemplars.push(Exemplar { labels, bits: one.value.to_bits(), time_ms: one.timestamp });
         }
+        let starts = series.samples.iter().map(|sample| sample.start_timestamp);
+        let starts = starts.chain(series.histograms.iter().map(|histogram| histogram.start_timestamp));
         all.push(Series {
-            labels,
+            labels: pairs(&series.labels_refs)?,
             samples: series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits())).collect(),
-            histograms: series.histograms.iter().map(|histogram| histogram.timestamp).collect(),
+            histograms: series.histograms.clone(),
+            exemplars,
+            start: starts.min().unwrap_or(0),
             kind: series.metadata.as_ref().map(|metadata| metadata.r#type),
             references: series.labels_refs.len(),
         });
     }
     Ok(Wire { symbols: request.symbols, series: all, metadata: Vec::new() })
+}
+
+/// The messages of both versions have the same fields, but for the start.
+fn in_two(histogram: &v1::Histogram) -> v2::Histogram {
+    v2::Histogram::decode(&*histogram.encode_to_vec()).expect("the fields are the same")
+}
+
+fn in_one(histogram: &v2::Histogram) -> v1::Histogram {
+    let plain = v2::Histogram { start_timestamp: 0, ..histogram.clone() };
+    v1::Histogram::decode(&*plain.encode_to_vec()).expect("the fields are the same")
 }
 
 fn bytes_one(wire: &Wire) -> Vec<u8> {
@@ -207,12 +250,20 @@ fn bytes_one(wire: &Wire) -> Vec<u8> {
             .iter()
             .map(|&(timestamp, bits)| v1::Sample { timestamp, value: f64::from_bits(bits) })
             .collect(),
-        histograms: series
-            .histograms
+        histograms: series.histograms.iter().map(in_one).collect(),
+        exemplars: series
+            .exemplars
             .iter()
-            .map(|&timestamp| v1::Histogram { timestamp, ..v1::Histogram::default() })
+            .map(|one| v1::Exemplar {
+                labels: one
+                    .labels
+                    .iter()
+                    .map(|(name, value)| v1::Label { name: name.clone(), value: value.clone() })
+                    .collect(),
+                value: f64::from_bits(one.bits),
+                timestamp: one.time_ms,
+            })
             .collect(),
-        ..v1::TimeSeries::default()
     });
     v1::WriteRequest { timeseries: series.collect(), ..v1::WriteRequest::default() }.encode_to_vec()
 }
@@ -231,6 +282,12 @@ fn bytes_two(wire: &Wire) -> Vec<u8> {
         let pairs = series.labels.iter().flat_map(|(name, value)| [number(name), number(value)]);
         let mut labels_refs: Vec<u32> = pairs.collect();
         labels_refs.truncate(series.references.max(labels_refs.len() - 1));
+        let exemplars = series.exemplars.iter().map(|one| v2::Exemplar {
+            labels_refs: one.labels.iter().flat_map(|(name, value)| [number(name), number(value)]).collect(),
+            value: f64::from_bits(one.bits),
+            timestamp: one.time_ms,
+        });
+        let exemplars = exemplars.collect();
         v2::TimeSeries {
             labels_refs,
             samples: series
@@ -239,16 +296,16 @@ fn bytes_two(wire: &Wire) -> Vec<u8> {
                 .map(|&(timestamp, bits)| v2::Sample {
                     timestamp,
                     value: f64::from_bits(bits),
-                    ..v2::Sample::default()
+                    start_timestamp: series.start,
                 })
                 .collect(),
             histograms: series
                 .histograms
                 .iter()
-                .map(|&timestamp| v2::Histogram { timestamp, ..v2::Histogram::default() })
+                .map(|one| v2::Histogram { start_timestamp: series.start, ..one.clone() })
                 .collect(),
+            exemplars,
             metadata: series.kind.map(|kind| v2::Metadata { r#type: kind, ..v2::Metadata::default() }),
-            ..v2::TimeSeries::default()
         }
     });
     let timeseries = timeseries.collect();

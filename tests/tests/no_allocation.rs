@@ -170,14 +170,15 @@ impl Whole {
         self.aggregator.drain();
         self.batches.clear();
         self.feed.fill(100_000, &self.stats);
-        let lanes = self.feed.take(LANES, 100_000, &mut self.batches);
+        let lanes = self.feed.take(LANES, 100_000, false, &mut self.batches);
         let taken = self.batches.iter().map(|numbered| numbered.batch.samples()).sum();
         let mut samples = 0;
         for encoder in &mut self.encoders {
             self.body.clear();
             samples += encoder.encode(&self.batches, &mut self.body).samples;
         }
-        self.feed.settle(lanes, taken, &self.stats);
+        self.feed.settle(lanes, taken);
+        self.stats.acknowledged.set(self.feed.acknowledge());
         samples
     }
 }

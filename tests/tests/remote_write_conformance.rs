@@ -5,6 +5,8 @@
 mod checks;
 #[path = "remote_write_conformance/duties.rs"]
 mod duties;
+#[path = "remote_write_conformance/more.rs"]
+mod more;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -21,6 +23,10 @@ const INTERVAL_MS: u64 = 400;
 
 /// A target that gives a page by the number of the scrape, or none.
 fn target(page: impl Fn(usize) -> Option<String> + Send + 'static) -> u16 {
+    typed_target("text/plain; version=0.0.4", move |number| page(number).map(String::into_bytes))
+}
+
+fn typed_target(kind: &'static str, page: impl Fn(usize) -> Option<Vec<u8>> + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -30,10 +36,10 @@ fn target(page: impl Fn(usize) -> Option<String> + Send + 'static) -> u16 {
                 head.push(byte[0]);
             }
             let Some(page) = page(number) else { continue };
-            let kind = "Content-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
-            let answer = format!("HTTP/1.1 200 OK\r\n{kind}Content-Length: {}\r\n\r\n{page}", page.len());
+            let head = format!("Content-Type: {kind}\r\nConnection: close\r\nContent-Length: {}", page.len());
             // The collector may have ended.
-            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n").as_bytes());
+            let _ = stream.write_all(&page);
         }
     });
     port
@@ -92,14 +98,26 @@ fn config(folder: &Path, run: Run, version: Version, url: &str) -> String {
         })
         .collect();
     let size = if run == Run::Slow { 100 } else { 2000 };
+    let (mut asked, mut jobs) = ("", String::new());
+    if run == Run::More {
+        asked = "send_exemplars: true\n    send_native_histograms: true\n    ";
+        let open = typed_target(more::OPEN, |number| Some(more::open_page(number)));
+        let native = typed_target(more::MESSAGES, |_| Some(more::messages()));
+        jobs = format!(
+            "  - {{job_name: open, convert_classic_histograms_to_nhcb: true, \
+             static_configs: [{{targets: ['127.0.0.1:{open}']}}]}}\n  \
+             - {{job_name: native, scrape_native_histograms: true, \
+             static_configs: [{{targets: ['127.0.0.1:{native}']}}]}}\n"
+        );
+    }
     let text = format!(
         "global: {{scrape_interval: {INTERVAL_MS}ms, external_labels: {{cluster: test}}}}\n\
          host: {{scrape_interval: 1h}}\n\
-         remote_write:\n  - url: '{url}'\n    name: r\n    protobuf_message: {}\n    \
+         remote_write:\n  - url: '{url}'\n    name: r\n    protobuf_message: {}\n    {asked}\
          metadata_config: {{send_interval: 1s}}\n    queue_config: {{max_samples_per_send: {size}}}\n\
          scrape_configs:\n  - {{job_name: whole, static_configs: [{{targets: ['127.0.0.1:{whole}']}}]}}\n  \
          - {{job_name: fails, static_configs: [{{targets: ['127.0.0.1:{fails}']}}]}}\n  \
-         - {{job_name: more, static_configs: [{{targets: [{}]}}]}}\n",
+         - {{job_name: more, static_configs: [{{targets: [{}]}}]}}\n{jobs}",
         version.message(),
         more.join(", ")
     );
@@ -123,8 +141,14 @@ fn record(run: Run, version: Version) -> Recording {
                 || version == Version::Two
                 || checks::metadata_is_sent(all, version).is_ok();
             let learnt = run != Run::LearnsTwo || checks::is_asked_for_two_again(all, version).is_ok();
+            let rises = run != Run::More || checks::histograms_rise(all, version).is_ok();
             let parallel = run != Run::Slow || checks::requests_go_in_parallel(all, version).is_ok();
-            counts.is_some_and(|(_, points)| points.len() >= 8) && marked && metadata && parallel && learnt
+            counts.is_some_and(|(_, points)| points.len() >= 8)
+                && marked
+                && metadata
+                && parallel
+                && learnt
+                && rises
         })
     };
     assert!(wait_for(LONG, enough), "{run:?} {version:?}: {}", collector.process.log());
@@ -173,6 +197,7 @@ runs! {
     one_without_2_0_says_nothing: OldBySilence Two;
     one_that_learns_2_0_is_asked_again: LearnsTwo Two;
     nonsense_is_survived: Nonsense One Two;
+    exemplars_starts_and_native_histograms: More One Two;
 }
 
 #[test]

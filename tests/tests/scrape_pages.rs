@@ -69,6 +69,7 @@ fn messages() -> Vec<u8> {
         positive_span: vec![span(0, 2), span(3, 1)],
         positive_delta: vec![1, 1, -1],
         bucket: vec![Bucket { cumulative_count: Some(4), upper_bound: Some(1.0) }],
+        ..Histogram::default()
     };
     let summary = Summary {
         sample_count: Some(4),

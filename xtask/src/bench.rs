@@ -7,13 +7,16 @@ use crate::{Command, cargo, workspace};
 pub(crate) const COMMAND: Command = Command {
     name: "bench",
     help: "run the benchmarks; `bench NAME` runs one file of them, `bench ingest` the comparison with other agents, \
-           `bench ebpf` the cost of the kernel probes",
+           `bench outage` a day without the endpoint, `bench ebpf` the cost of the kernel probes",
     run,
 };
 
 fn run(arguments: &[String]) -> anyhow::Result<()> {
     if let Some(("ingest", rest)) = arguments.split_first().map(|(name, rest)| (name.as_str(), rest)) {
         return ingest(rest);
+    }
+    if let Some(("outage", rest)) = arguments.split_first().map(|(name, rest)| (name.as_str(), rest)) {
+        return program("outage", rest);
     }
     // What a kernel program costs does not depend on how user space is built.
     if arguments == ["ebpf"] {
@@ -42,19 +45,15 @@ fn ingest(arguments: &[String]) -> anyhow::Result<()> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), Into::into);
     let collector = target.join("release/collector");
     let collector = collector.to_str().context("a path of UTF-8")?;
-    // The tools need no more than speed enough, and are built without the long link of a release.
-    let mut all = vec![
-        "run",
-        "--quiet",
-        "--profile",
-        "bench",
-        "--package",
-        "collector-benches",
-        "--bin",
-        "ingest",
-        "--",
-        collector,
-    ];
+    let mut all = vec![collector.to_owned()];
+    all.extend_from_slice(arguments);
+    program("ingest", &all)
+}
+
+/// A program among the benchmarks. They are built without the long link of a release.
+fn program(name: &str, arguments: &[String]) -> anyhow::Result<()> {
+    let mut all =
+        vec!["run", "--quiet", "--profile", "bench", "--package", "collector-benches", "--bin", name, "--"];
     all.extend(arguments.iter().map(String::as_str));
     cargo(&all)
 }

@@ -123,7 +123,10 @@ impl Peer {
 }
 
 /// Keeps this thread, and what it starts, on one core.
-fn pin(core: usize) -> std::io::Result<()> {
+///
+/// # Errors
+/// When the machine has no such core.
+pub fn pin(core: usize) -> std::io::Result<()> {
     // SAFETY: a cpu_set_t is plain bits, for which zero is a valid value.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: CPU_SET writes within the set, for cores below 1024.

@@ -119,6 +119,18 @@ impl Tail {
         }
     }
 
+    /// Numbers what is here anew, so that it begins at `sequence` at the least: behind what a log holds that was found
+    /// late. Nobody may be reading.
+    pub fn move_behind(&self, sequence: u64) {
+        let mut guard = self.lock();
+        let first = guard.entries.front().map_or(guard.next, |entry| entry.sequence);
+        let by = sequence.saturating_sub(first);
+        guard.entries.iter_mut().for_each(|entry| entry.sequence += by);
+        guard.next += by;
+        guard.published += by;
+        self.newest.send_replace(guard.published);
+    }
+
     /// The number that the next batch will have.
     pub fn next(&self) -> u64 {
         self.lock().next
@@ -170,6 +182,19 @@ mod tests {
         tail.release(27);
         assert_eq!(numbers(&tail, 7, 25), (Fetched::BeginsAt(27), vec![]));
         assert_eq!(tail.next(), 57);
+    }
+
+    #[test]
+    fn what_is_there_moves_behind_a_log_that_was_found_late() {
+        let tail = Tail::new(0);
+        tail.push(&batch(10));
+        tail.push(&batch(10));
+        tail.publish();
+        tail.release(10);
+        tail.move_behind(500);
+        assert_eq!((numbers(&tail, 500, 99), tail.next()), ((Fetched::Some, vec![500]), 510));
+        tail.move_behind(20);
+        assert_eq!(tail.next(), 510, "it is behind that");
     }
 
     #[test]

@@ -4,10 +4,10 @@
 //! on by itself when there is room again; what it missed is missed only by an endpoint that lags that far.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{BatchLog, Count, Limits, LogError, Missing, Places, Position, Reader};
+use super::{BatchLog, Count, Limits, LogError, Missing, Part, Position, Reader, Standing};
 use crate::model::{Batch, Numbered, SeriesTable, Slabs};
 use crate::self_metrics::Counters;
 use crate::sys::clock;
@@ -92,14 +92,7 @@ impl Journal {
     pub fn backlog(&self, name: &str) -> Result<Backlog, LogError> {
         let position = self.log.position(name)?;
         let reader = self.log.reader(position.next());
-        Ok(Backlog {
-            reader,
-            position,
-            failures: 0,
-            gave_up: false,
-            complained: false,
-            slabs: Slabs::default(),
-        })
+        Ok(Backlog::new(reader, Arc::new(Mutex::new(position)), Part::First))
     }
 
     /// Only these endpoints hold back what they have not acknowledged.
@@ -110,10 +103,11 @@ impl Journal {
     }
 }
 
-/// The reading side of one endpoint.
+/// The reading side of one endpoint, or of one part of what it has to send.
 pub struct Backlog {
     reader: Reader,
-    position: Position,
+    position: Arc<Mutex<Position>>,
+    part: Part,
     failures: u32,
     /// Whether what was asked for last could not be read, again and again.
     gave_up: bool,
@@ -122,9 +116,49 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Where the endpoint's lanes stand.
-    pub fn places(&self) -> &Places {
-        self.position.places()
+    fn new(reader: Reader, position: Arc<Mutex<Position>>, part: Part) -> Self {
+        Backlog {
+            reader,
+            position,
+            part,
+            failures: 0,
+            gave_up: false,
+            complained: false,
+            slabs: Slabs::default(),
+        }
+    }
+
+    /// Only the task of the endpoint takes the lock.
+    fn position(&self) -> MutexGuard<'_, Position> {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is settled of this part.
+    pub fn standing(&self) -> Standing {
+        *self.position().standing(self.part)
+    }
+
+    /// The number where the second part takes over, and the second part, if there is one.
+    pub fn second(&self) -> Option<(u64, Backlog)> {
+        let (at, from) = {
+            let position = self.position();
+            (position.split()?, position.standing(Part::Second).fetched)
+        };
+        Some((at, Backlog::new(self.reader.another(from), self.position.clone(), Part::Second)))
+    }
+
+    /// Makes what comes from number `at` on a part of its own.
+    pub fn split_at(&mut self, at: u64) -> Backlog {
+        let result = self.position().split_at(at);
+        self.say(result);
+        Backlog::new(self.reader.another(at), self.position.clone(), Part::Second)
+    }
+
+    /// Makes this, the second part, the only one: the first is settled.
+    pub fn unite(&mut self) {
+        let result = self.position().unite();
+        self.part = Part::First;
+        self.say(result);
     }
 
     /// Why numbers are missing from what was fetched since this was asked last.
@@ -162,8 +196,14 @@ impl Backlog {
     }
 
     /// Of each lane everything below its place is settled.
-    pub fn acknowledge(&mut self, places: &Places) {
-        match self.position.acknowledge_lanes(places) {
+    pub fn settle(&mut self, standing: &Standing) {
+        let result = self.position().settle(self.part, standing);
+        self.say(result);
+    }
+
+    /// Says once that the place can't be written.
+    fn say(&mut self, result: Result<(), LogError>) {
+        match result {
             Ok(()) => self.complained = false,
             Err(error) if !self.complained => {
                 self.complained = true;

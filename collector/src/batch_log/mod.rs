@@ -37,7 +37,7 @@ mod writer;
 
 pub use error::LogError;
 pub use journal::{Backlog, Journal};
-pub use position::{LANES, Places, Position};
+pub use position::{LANES, Part, Places, Position, Standing};
 pub use reader::{Missing, Reader};
 pub use shared::Stats;
 pub use writer::BatchLog;

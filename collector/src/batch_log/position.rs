@@ -1,10 +1,12 @@
 //! How far the lanes of an endpoint have acknowledged: one small file each, two slots written in turn.
 //!
-//! A slot is a count of writes, for each lane the number of the first sample that is not acknowledged, and a
-//! checksum: 524 bytes. A torn write spoils the slot that it was meant for, and the other one still holds the
-//! places before it, so that at worst the last requests are sent again. One write for each acknowledgement, not
-//! synced. Files of the time before lanes (two slots of 20 bytes, one place) are read too, and keep their last
-//! slot until the first of the new ones is whole.
+//! A slot is a count of writes, two [`Standing`]s with the number at which the second takes over from the first, and a
+//! checksum: 1,076 bytes. There is a second one only while an endpoint sends the newest first: the first is its
+//! backlog then. A torn write spoils the slot that it was meant for, and the other one still holds the places before
+//! it, so that at worst the last requests are sent again. One write for each acknowledgement, not synced.
+//!
+//! Older files are read too: two slots of 524 bytes, places of lanes alone, and before that two of 20, one place. They
+//! keep a slot until the first of the new ones is whole.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,12 +23,48 @@ pub const LANES: usize = 64;
 /// For each lane, the number below which everything of it is settled.
 pub type Places = [u64; LANES];
 
-const SLOT: usize = 8 + LANES * 8 + 4;
-/// A slot of the time before lanes.
+/// Numbers of a standing, and bytes of a slot.
+const NUMBERS: usize = LANES + 2;
+const SLOT: usize = 8 + 8 + 2 * NUMBERS * 8 + 4;
+/// A slot of places alone, and one of the time before lanes.
+const PLACES_SLOT: usize = 8 + LANES * 8 + 4;
 const OLD_SLOT: usize = 20;
 const SUFFIX: &str = ".position";
 /// Longer names are cut, and told apart by a checksum.
 const MAX_NAME: usize = 100;
+
+/// What is settled and what is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub places: Places,
+    /// How far was read: everything before is settled, but for `unsettled` samples at or behind the places of their
+    /// lanes. So what can't be found there any more is known by its number.
+    pub fetched: u64,
+    pub unsettled: u64,
+}
+
+impl Standing {
+    /// Everything before `place` is settled.
+    pub fn at(place: u64) -> Self {
+        Standing { places: [place; LANES], fetched: place, unsettled: 0 }
+    }
+
+    fn least(&self) -> u64 {
+        self.places.iter().copied().min().unwrap_or(0)
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.places.into_iter().chain([self.fetched, self.unsettled])
+    }
+}
+
+/// Which standing of an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// All there is, or the backlog of one that sends the newest first.
+    First,
+    Second,
+}
 
 /// What the log knows of an endpoint.
 #[derive(Debug)]
@@ -49,7 +87,9 @@ pub struct Position {
     writes: u64,
     /// The slot that is written next.
     slot: usize,
-    places: Places,
+    standings: [Standing; 2],
+    /// Where the second one takes over; [`u64::MAX`] while there is only the first.
+    split: u64,
     state: Arc<Acknowledged>,
 }
 
@@ -69,11 +109,15 @@ impl Position {
             .map_err(fail)?;
         let found = read_slots(&file).map_err(fail)?;
         let is_new = found.is_none();
-        let Found { writes, slot, places } =
-            found.unwrap_or(Found { writes: 0, slot: 1, places: [start; LANES] });
-        let places = places.map(|place| place.min(end));
-        let state = Arc::new(Acknowledged { name: name.into(), next: AtomicU64::new(least(&places)) });
-        let mut position = Position { path, file, writes, slot: 1 - slot, places, state };
+        let fresh = Found { writes: 0, slot: 1, standings: [Standing::at(start); 2], split: u64::MAX };
+        let Found { writes, slot, mut standings, split } = found.unwrap_or(fresh);
+        for standing in &mut standings {
+            standing.places = standing.places.map(|place| place.min(end));
+            standing.fetched = standing.fetched.min(end);
+        }
+        let next = AtomicU64::new(standings[0].least());
+        let state = Arc::new(Acknowledged { name: name.into(), next });
+        let mut position = Position { path, file, writes, slot: 1 - slot, standings, split, state };
         if is_new {
             position.write()?;
         }
@@ -95,7 +139,37 @@ impl Position {
 
     /// The place of each lane.
     pub fn places(&self) -> &Places {
-        &self.places
+        &self.standings[0].places
+    }
+
+    pub fn standing(&self, part: Part) -> &Standing {
+        &self.standings[part as usize]
+    }
+
+    /// Where the second standing takes over, if there is one.
+    pub fn split(&self) -> Option<u64> {
+        (self.split != u64::MAX).then_some(self.split)
+    }
+
+    /// From number `at` on there is a second standing, of which nothing is settled.
+    ///
+    /// # Errors
+    /// As [`Position::acknowledge`].
+    pub fn split_at(&mut self, at: u64) -> Result<(), LogError> {
+        self.standings[1] = Standing::at(at);
+        self.split = at;
+        self.write()
+    }
+
+    /// The first standing has reached the second, which is the only one from now on.
+    ///
+    /// # Errors
+    /// As [`Position::acknowledge`].
+    pub fn unite(&mut self) -> Result<(), LogError> {
+        self.standings[0] = self.standings[1];
+        self.split = u64::MAX;
+        self.state.next.store(self.standings[0].least(), Ordering::Relaxed);
+        self.write()
     }
 
     /// Acknowledges every batch up to and with `sequence`. A number that was acknowledged before changes nothing.
@@ -103,23 +177,25 @@ impl Position {
     /// # Errors
     /// When the file can't be written. The position counts all the same while the process lives.
     pub fn acknowledge(&mut self, sequence: u64) -> Result<(), LogError> {
-        self.acknowledge_lanes(&[sequence.saturating_add(1); LANES])
+        self.settle(Part::First, &Standing::at(sequence.saturating_add(1)))
     }
 
     /// Acknowledges for each lane everything below its place. A place below that of before changes nothing.
     ///
     /// # Errors
     /// As [`Position::acknowledge`].
-    pub fn acknowledge_lanes(&mut self, places: &Places) -> Result<(), LogError> {
+    pub fn settle(&mut self, part: Part, standing: &Standing) -> Result<(), LogError> {
+        let known = &mut self.standings[part as usize];
         let mut moved = false;
-        for (known, &place) in self.places.iter_mut().zip(places) {
+        for (known, &place) in known.places.iter_mut().zip(&standing.places) {
             moved |= place > *known;
             *known = place.max(*known);
         }
         if !moved {
             return Ok(());
         }
-        self.state.next.store(least(&self.places), Ordering::Relaxed);
+        (known.fetched, known.unsettled) = (standing.fetched, standing.unsettled);
+        self.state.next.store(self.standings[0].least(), Ordering::Relaxed);
         self.write()
     }
 
@@ -127,7 +203,8 @@ impl Position {
         let writes = self.writes + 1;
         let mut slot = [0; SLOT];
         let (numbers, checksum) = slot.split_at_mut(SLOT - 4);
-        for (bytes, number) in numbers.chunks_exact_mut(8).zip(std::iter::once(writes).chain(self.places)) {
+        let all = [writes, self.split].into_iter().chain(self.standings.iter().flat_map(Standing::numbers));
+        for (bytes, number) in numbers.chunks_exact_mut(8).zip(all) {
             bytes.copy_from_slice(&number.to_le_bytes());
         }
         checksum.copy_from_slice(&crc32fast::hash(numbers).to_le_bytes());
@@ -138,16 +215,19 @@ impl Position {
     }
 }
 
-fn least(places: &Places) -> u64 {
-    places.iter().copied().min().unwrap_or(0)
-}
-
 /// A sound slot.
 struct Found {
     writes: u64,
-    /// Which of the two it is; for one of the old form 0, so that the next write spares it.
+    /// Which of the two it is; for one of an old form 0, so that the next write spares the first of those.
     slot: usize,
-    places: Places,
+    standings: [Standing; 2],
+    split: u64,
+}
+
+impl Found {
+    fn largest(&self) -> Option<u64> {
+        self.standings.iter().flat_map(|standing| standing.places).max()
+    }
 }
 
 /// The newest of the slots that are sound.
@@ -162,22 +242,38 @@ fn read_slots(file: &File) -> io::Result<Option<Found>> {
             Err(error) => return Err(error),
         }
     }
-    let number = |slot: &[u8], at: usize| {
-        u64::from_le_bytes(slot[at * 8..at * 8 + 8].try_into().expect("eight bytes"))
+    let slots = slots_of(&bytes, SLOT).map(|(slot, numbers)| {
+        let standing = |from: usize| Standing {
+            places: std::array::from_fn(|lane| numbers(from + lane)),
+            fetched: numbers(from + LANES),
+            unsettled: numbers(from + LANES + 1),
+        };
+        Found { writes: numbers(0), slot, standings: [standing(2), standing(2 + NUMBERS)], split: numbers(1) }
+    });
+    // The first that were not so: what was read beyond the least place is not known.
+    let old = |writes, places: Places| {
+        let least = places.iter().copied().min().unwrap_or(0);
+        let standing = Standing { places, fetched: least, unsettled: 0 };
+        Found { writes, slot: 0, standings: [standing; 2], split: u64::MAX }
     };
+    let places = slots_of(&bytes, PLACES_SLOT);
+    let places = places.map(|(_, numbers)| old(numbers(0), std::array::from_fn(|lane| numbers(lane + 1))));
+    // The oldest form has the place first, then the count of writes.
+    let single = slots_of(&bytes, OLD_SLOT).map(|(_, numbers)| old(numbers(1), [numbers(0); LANES]));
+    Ok(slots.chain(places).chain(single).max_by_key(|found| found.writes))
+}
+
+/// Both slots of a form, where they are sound: which it is, and its numbers.
+fn slots_of(bytes: &[u8], size: usize) -> impl Iterator<Item = (usize, impl Fn(usize) -> u64)> {
     let is_sound = |slot: &[u8]| {
         let (numbers, checksum) = slot.split_at(slot.len() - 4);
         crc32fast::hash(numbers).to_le_bytes() == checksum && numbers[..16] != [0; 16]
     };
-    let slots = bytes.chunks_exact(SLOT).enumerate().filter(|(_, bytes)| is_sound(bytes));
-    let slots = slots.map(|(slot, bytes)| {
-        let places = std::array::from_fn(|lane| number(bytes, lane + 1));
-        Found { writes: number(bytes, 0), slot, places }
-    });
-    // The old form has the place first, then the count of writes.
-    let old = bytes[..2 * OLD_SLOT].chunks_exact(OLD_SLOT).filter(|bytes| is_sound(bytes));
-    let old = old.map(|bytes| Found { writes: number(bytes, 1), slot: 0, places: [number(bytes, 0); LANES] });
-    Ok(slots.chain(old).max_by_key(|found| found.writes))
+    let slots = bytes.chunks_exact(size).take(2).enumerate().filter(move |(_, slot)| is_sound(slot));
+    slots.map(|(number, slot)| {
+        let at = |at: usize| u64::from_le_bytes(slot[at * 8..at * 8 + 8].try_into().expect("eight bytes"));
+        (number, at)
+    })
 }
 
 /// The largest position of any file in the folder, so that numbers never begin anew while one of them lives.
@@ -187,7 +283,7 @@ pub(super) fn largest(folder: &Path) -> Result<u64, LogError> {
         let slots = File::open(&path)
             .and_then(|file| read_slots(&file))
             .map_err(|error| LogError::io(&path, error))?;
-        largest = largest.max(slots.and_then(|found| found.places.into_iter().max()).unwrap_or(0));
+        largest = largest.max(slots.and_then(|found| found.largest()).unwrap_or(0));
     }
     Ok(largest)
 }
@@ -235,70 +331,5 @@ fn file_name(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_torn_write_leaves_the_places_before_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut position = Position::open(folder.path(), "a", 1, 100).unwrap();
-        (1..=20).for_each(|sequence| position.acknowledge(sequence).unwrap());
-        position.acknowledge(7).unwrap();
-        let mut ahead = *position.places();
-        ahead[5] = 50;
-        ahead[63] = 60;
-        position.acknowledge_lanes(&ahead).unwrap();
-        assert_eq!((position.next(), position.places()[5], position.places()[63]), (21, 50, 60));
-        let path = folder.path().join("a.position");
-        let bytes = std::fs::read(&path).unwrap();
-        let newest = (1 - position.slot) * SLOT;
-        for at in 0..bytes.len() {
-            let mut torn = bytes.clone();
-            torn[at] ^= 0x40;
-            std::fs::write(&path, &torn).unwrap();
-            let opened = Position::open(folder.path(), "a", 1, 100).unwrap();
-            let is_spoilt = (newest..newest + SLOT).contains(&at);
-            assert_eq!(
-                (opened.next(), opened.places()[5]),
-                (21, if is_spoilt { 21 } else { 50 }),
-                "byte {at}"
-            );
-        }
-        std::fs::write(&path, b"").unwrap();
-        assert_eq!(Position::open(folder.path(), "a", 5, 100).unwrap().next(), 5);
-        assert_eq!(largest(folder.path()).unwrap(), 5);
-    }
-
-    #[test]
-    fn a_file_of_the_time_before_lanes_is_read_and_spared_until_the_new_one_is_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.position");
-        let mut bytes = Vec::new();
-        for (next, writes) in [(70u64, 8u64), (60, 7)] {
-            let slot = [next.to_le_bytes(), writes.to_le_bytes()].concat();
-            bytes.extend_from_slice(&slot);
-            bytes.extend_from_slice(&crc32fast::hash(&slot).to_le_bytes());
-        }
-        std::fs::write(&path, &bytes).unwrap();
-        let mut position = Position::open(folder.path(), "a", 1, 100).unwrap();
-        assert_eq!((position.next(), position.places()), (70, &[70; LANES]));
-        position.acknowledge(80).unwrap();
-        assert_eq!(Position::open(folder.path(), "a", 1, 100).unwrap().next(), 81);
-        let mut torn = std::fs::read(&path).unwrap();
-        assert_eq!(torn[..40], bytes);
-        *torn.last_mut().unwrap() ^= 1;
-        std::fs::write(&path, &torn).unwrap();
-        assert_eq!(Position::open(folder.path(), "a", 1, 100).unwrap().next(), 70);
-        position.acknowledge(90).unwrap();
-        assert_eq!(Position::open(folder.path(), "a", 1, 100).unwrap().next(), 91);
-    }
-
-    #[test]
-    fn any_name_gives_a_file_of_its_own_in_the_folder() {
-        let names =
-            ["a", "a/b", "../a", "a%2fb", "https://x:1/y?z", &"n".repeat(300), &"n".repeat(301), "", ".."];
-        let files: std::collections::HashSet<String> = names.iter().map(|name| file_name(name)).collect();
-        assert_eq!(files.len(), names.len());
-        assert!(files.iter().all(|file| !file.contains('/') && file.len() < 200));
-    }
-}
+#[path = "position_tests.rs"]
+mod tests;

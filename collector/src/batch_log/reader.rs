@@ -90,6 +90,11 @@ impl Reader {
         }
     }
 
+    /// One that reads the same log from `sequence` on.
+    pub fn another(&self, sequence: u64) -> Reader {
+        Reader::new(self.shared.clone(), sequence)
+    }
+
     /// The batch that [`Reader::read`] would give next, were it there and sound.
     pub fn position(&self) -> u64 {
         self.next

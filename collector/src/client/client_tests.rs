@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
-use crate::config::Proxy;
+use crate::config::{OAuth2, Proxy};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -33,7 +33,7 @@ fn serve_one<S: Read + Write>(mut stream: S, answer: &dyn Fn(&str) -> String, se
     let _ = stream.write_all(reply.as_bytes());
 }
 
-fn server(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Receiver<String>) {
+pub(super) fn server(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (sender, seen) = channel();
@@ -43,7 +43,7 @@ fn server(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Receiver
     (address, seen)
 }
 
-fn ok(body: &str) -> String {
+pub(super) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
@@ -51,7 +51,7 @@ fn found(location: &str) -> String {
     format!("HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")
 }
 
-async fn get(client: &Client, url: &str) -> Result<(u16, String), String> {
+pub(super) async fn get(client: &Client, url: &str) -> Result<(u16, String), String> {
     let answer = client.get(url, HeaderMap::new(), 1000, LONG).await?;
     Ok((answer.status.as_u16(), String::from_utf8(answer.body).unwrap()))
 }
@@ -164,6 +164,7 @@ async fn a_token_is_fetched_once_and_anew_with_a_new_secret() {
     let oauth2 = OAuth2 {
         client_id: "me".into(),
         client_secret: Secret::File(file.clone()),
+        is_assertion: false,
         scopes: vec!["read".into(), "more".into()],
         token_url: format!("http://{tokens}/token"),
         endpoint_params: vec![("audience".into(), "all".into())],
@@ -238,4 +239,33 @@ fn references_are_resolved_against_where_they_came_from() {
     ] {
         assert_eq!(resolve(reference, &base).unwrap().to_string(), expected, "{reference}");
     }
+}
+
+#[tokio::test]
+async fn connections_go_to_any_address_of_the_name() {
+    // The C library knows this name without asking anybody, mostly by two addresses.
+    let first = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = first.local_addr().unwrap().port();
+    let second = TcpListener::bind(("::1", port)).ok();
+    let known = tokio::net::lookup_host(("localhost", port)).await.unwrap();
+    let mut known: Vec<_> = known.filter(|address| address.is_ipv4() || second.is_some()).collect();
+    known.sort_unstable();
+    known.dedup();
+    let (sender, seen) = channel();
+    for listener in [Some(first), second].into_iter().flatten() {
+        let sender = sender.clone();
+        let is_v6 = listener.local_addr().unwrap().is_ipv6();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                serve_one(stream, &|_| ok(if is_v6 { "6" } else { "4" }), &sender);
+            }
+        });
+    }
+    let client = Client::new(&HttpSettings { round_robin_dns: true, ..HttpSettings::default() }).unwrap();
+    let mut met = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        met.extend(get(&client, &format!("http://localhost:{port}/")).await.ok());
+    }
+    assert_eq!(met.len(), known.len(), "{met:?} of {known:?}");
+    drop(seen);
 }

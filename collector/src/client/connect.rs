@@ -1,7 +1,9 @@
 //! Connections: to a host, through a proxy, to a unix socket; and TLS over them.
 
 use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::proxy::{Proxies, Via};
-use crate::config::TlsSettings;
+use crate::config::HttpSettings;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a proxy may answer to `CONNECT`, in bytes.
@@ -41,6 +43,7 @@ pub(super) struct Connector {
     tcp: HttpConnector,
     tls: Arc<ClientConfig>,
     server_name: Option<ServerName<'static>>,
+    round_robin_dns: bool,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -55,19 +58,19 @@ pub(super) struct Link {
 }
 
 impl Connector {
-    pub(super) fn new(route: Route, tls: Arc<ClientConfig>, settings: &TlsSettings) -> Result<Self, String> {
+    pub(super) fn new(route: Route, tls: Arc<ClientConfig>, settings: &HttpSettings) -> Result<Self, String> {
         let mut tcp = HttpConnector::new();
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
-        let server_name = match &settings.server_name {
+        let server_name = match &settings.tls.server_name {
             Some(name) => Some(
                 ServerName::try_from(name.clone())
                     .map_err(|error| format!("tls_config.server_name: {name:?}: {error}"))?,
             ),
             None => None,
         };
-        Ok(Connector { route, tcp, tls, server_name })
+        Ok(Connector { route, tcp, tls, server_name, round_robin_dns: settings.round_robin_dns })
     }
 
     async fn connect(mut self, uri: Uri) -> io::Result<Link> {
@@ -96,6 +99,10 @@ impl Connector {
     }
 
     async fn tcp(&mut self, uri: &Uri) -> io::Result<TcpStream> {
+        if self.round_robin_dns {
+            let timed = tokio::time::timeout(CONNECT_TIMEOUT, connect_at_random(uri)).await;
+            return timed.unwrap_or_else(|_| Err(io::Error::other("no connection in time")));
+        }
         let stream = self.tcp.call(uri.clone()).await.map_err(|error| {
             // The cause stays in the chain; a kind lets nobody act on it here.
             io::Error::other(error)
@@ -117,6 +124,26 @@ impl Connector {
         let is_h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Link::new(Box::new(tls), is_h2, false))
     }
+}
+
+/// Connects to one of the addresses of the host's name: with many connections, and many who connect, each gets its
+/// share.
+async fn connect_at_random(uri: &Uri) -> io::Result<TcpStream> {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    let mut all: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await?.collect();
+    // The resolver may say an address once for each kind of socket.
+    all.sort_unstable();
+    all.dedup();
+    if all.is_empty() {
+        return Err(io::Error::other(format!("{host} has no address")));
+    }
+    let chosen = all[RandomState::new().hash_one(port) as usize % all.len()];
+    let stream = TcpStream::connect(chosen)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("{chosen}: {error}")))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 impl Link {

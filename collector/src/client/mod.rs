@@ -5,6 +5,7 @@
 //! reload. Credentials go to the host they were given for, not to one that a redirect names.
 
 mod connect;
+mod identity;
 mod oauth2;
 mod proxy;
 mod secrets;
@@ -23,9 +24,9 @@ use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::TokioExecutor;
 
 use self::connect::{Connector, Route};
-use self::oauth2::TokenSource;
+use self::oauth2::{Grant, TokenSource};
 use self::proxy::Proxies;
-use crate::config::{Authorization, HttpSettings, OAuth2, Secret, TlsSettings};
+use crate::config::{Authorization, HttpSettings, Secret, TlsSettings};
 use crate::sys::file::Stamp;
 
 pub use secrets::read_secret;
@@ -94,7 +95,7 @@ impl Client {
             headers.push((name, values.clone()));
         }
         let proxies = Arc::new(Proxies::new(&settings.proxy)?);
-        let tokens = settings.oauth2.as_deref().map(token_source).transpose()?;
+        let tokens = token_source(settings)?;
         let transport = Mutex::new(transport(settings, &proxies, unix.as_deref())?);
         Ok(Client { settings: settings.clone(), headers, proxies, unix, tokens, transport })
     }
@@ -235,14 +236,17 @@ pub fn secrets_of(settings: &HttpSettings) -> impl Iterator<Item = &Secret> {
     both.into_iter().flatten()
 }
 
-fn token_source(oauth2: &OAuth2) -> Result<TokenSource, String> {
-    let settings = HttpSettings {
-        tls: oauth2.tls.clone(),
-        proxy: oauth2.proxy.clone(),
-        http2: true,
-        ..HttpSettings::default()
+fn token_source(settings: &HttpSettings) -> Result<Option<TokenSource>, String> {
+    let mut own = HttpSettings { http2: true, ..HttpSettings::default() };
+    let grant = match (&settings.oauth2, settings.identity.as_deref()) {
+        (Some(oauth2), _) => {
+            (own.tls, own.proxy) = (oauth2.tls.clone(), oauth2.proxy.clone());
+            Grant::Client(oauth2.clone())
+        }
+        (None, Some(identity)) => Grant::Cloud(identity.clone()),
+        (None, None) => return Ok(None),
     };
-    Ok(TokenSource::new(oauth2.clone(), Box::new(Client::new(&settings)?)))
+    Ok(Some(TokenSource::new(grant, Box::new(Client::new(&own)?))))
 }
 
 fn transport(
@@ -256,7 +260,8 @@ fn transport(
         Some(path) => Route::Unix(path.to_owned()),
         None => Route::Network(proxies.clone()),
     };
-    let connector = Connector::new(route, tls::client_config(&settings.tls, settings.http2)?, &settings.tls)?;
+    let tls = tls::client_config(&settings.tls, settings.http2)?;
+    let connector = Connector::new(route, tls, settings)?;
     let http = Http::builder(TokioExecutor::new()).pool_max_idle_per_host(IDLE_CONNECTIONS).build(connector);
     Ok(Transport { stamps, http })
 }

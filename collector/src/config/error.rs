@@ -11,19 +11,13 @@ const PROMETHEUS_ONLY: &[(&str, &str)] = &[
     ("client_certificate_key_id", GRANTS),
     ("client_secret_ref", SECRETS),
     ("credentials_ref", SECRETS),
-    ("google_iam", "tokens of Google are not fetched here; use oauth2 or authorization.credentials_file"),
     ("grant_type", GRANTS),
     ("health_filter", "write the condition into `filter`, or drop such targets by relabel_configs"),
     ("key_ref", SECRETS),
-    ("managed_identity", "of Azure only `oauth`, a client secret, is built here"),
-    ("external_id", ROLES),
-    ("role_arn", ROLES),
-    ("sdk", "of Azure only `oauth`, a client secret, is built here"),
+    ("sdk", "of Azure a client secret, a managed identity and a workload identity are built here"),
     ("use_fips_sts_endpoint", ROLES),
-    ("workload_identity", "of Azure only `oauth`, a client secret, is built here"),
     ("otlp", "nothing is received by OTLP here"),
     ("password_ref", SECRETS),
-    ("round_robin_dns", "a connection goes to the first address that answers"),
     ("scrape_classic_histograms", "its name is always_scrape_classic_histograms since Prometheus 3"),
     ("scrape_classes", "it is a key of the Prometheus Operator; write its settings into each job"),
     ("scrape_failure_log_file", "failed scrapes are shown under /targets and in the log"),
@@ -32,7 +26,7 @@ const PROMETHEUS_ONLY: &[(&str, &str)] = &[
 ];
 
 const SECRETS: &str = "there is no manager of secrets; use the key that ends in _file";
-const ROLES: &str = "no role is assumed here; use keys or a profile of the shared credentials file";
+const ROLES: &str = "the token service is asked at its usual name; AWS_ENDPOINT_URL_STS names another";
 const GRANTS: &str = "only client credentials are granted tokens here";
 const DISCOVERY: &str =
     "write such targets to a file for file_sd_configs, or let something serve them to http_sd_configs";

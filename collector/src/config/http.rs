@@ -53,11 +53,13 @@ pub(super) fn resolve_http(raw: raw::Http, folder: &Path) -> Resolved<HttpSettin
     Ok(HttpSettings {
         authorization,
         oauth2,
+        identity: None,
         tls,
         proxy,
         follow_redirects: raw.follow_redirects.unwrap_or(true),
         http2: raw.enable_http2.unwrap_or(true),
         headers,
+        round_robin_dns: false,
     })
 }
 
@@ -134,6 +136,7 @@ fn resolve_oauth2(raw: raw::OAuth2, folder: &Path) -> Resolved<OAuth2> {
     Ok(OAuth2 {
         client_id: needed(raw.client_id, "client_id")?,
         client_secret,
+        is_assertion: false,
         scopes: raw.scopes.unwrap_or_default(),
         token_url: needed(raw.token_url, "token_url")?,
         endpoint_params: raw.endpoint_params.unwrap_or_default().into_iter().collect(),

@@ -8,6 +8,7 @@ mod error;
 mod fault;
 mod glob;
 mod http;
+mod identity;
 mod jobs;
 mod keys;
 mod prom_scraper;
@@ -25,9 +26,10 @@ pub use discovery::{
 pub use duration::{Span, parse_duration};
 pub use error::ConfigError;
 pub use glob::expand as expand_glob;
+pub use identity::Identity;
 pub use keys::{HTTP_KEYS, HTTP_SECTIONS, KEYS, Key, RELABEL_KEYS, RELABEL_SECTIONS};
 pub use prom_scraper::{PROM_SCRAPER_JOB, PromScraper, PromScraperFile, ScraperMetrics};
-pub use remote_write::{Endpoint, MetadataConfig, Queue, SigV4};
+pub use remote_write::{AssumedRole, Endpoint, MetadataConfig, Queue, SigV4};
 pub use resolved::{Authorization, Config, HostSection, Secret, TlsSettings};
 pub use scrape::{
     Escaping, HttpSettings, OAuth2, PageRules, Proxy, ScrapeConfig, ScrapeProtocol, StaticGroup,

@@ -78,12 +78,15 @@ http::with_http! {
         headers: Option<BTreeMap<String, String>>,
         protobuf_message: Option<String>,
         send_exemplars: Option<bool>,
+        newest_first: Option<bool>,
         send_native_histograms: Option<bool>,
         write_relabel_configs: Option<Vec<RuleSpec>>,
         queue_config: Option<QueueConfig>,
         metadata_config: Option<MetadataConfig>,
         sigv4: Option<SigV4>,
         azuread: Option<AzureAd>,
+        google_iam: Option<GoogleIam>,
+        round_robin_dns: Option<bool>,
     }
 }
 
@@ -116,6 +119,8 @@ pub(super) struct SigV4 {
     pub access_key: Option<String>,
     pub secret_key: Option<String>,
     pub profile: Option<String>,
+    pub role_arn: Option<String>,
+    pub external_id: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +128,28 @@ pub(super) struct SigV4 {
 pub(super) struct AzureAd {
     pub cloud: Option<String>,
     pub oauth: Option<AzureOAuth>,
+    pub managed_identity: Option<AzureManaged>,
+    pub workload_identity: Option<AzureWorkload>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AzureManaged {
+    pub client_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AzureWorkload {
+    pub client_id: Option<String>,
+    pub tenant_id: Option<String>,
+    pub token_file_path: Option<std::path::PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GoogleIam {
+    pub credentials_file: Option<std::path::PathBuf>,
 }
 
 #[derive(Deserialize)]

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::fault::{Fault, Resolved, fault, fault_at};
 use super::http::{check_header, resolve_http};
+use super::identity::{Azure, resolve_azure, resolve_google};
 use super::raw;
 use super::resolved::{Secret, check_url, resolve_rules};
-use super::scrape::{HttpSettings, OAuth2, Proxy};
+use super::scrape::HttpSettings;
 use crate::encode::Protocol;
 use crate::relabel::Rule;
 
@@ -46,6 +47,16 @@ pub struct SigV4 {
     pub access_key: Option<String>,
     pub secret_key: Option<Secret>,
     pub profile: Option<String>,
+    pub role: Option<AssumedRole>,
+}
+
+/// A role that is assumed before anything is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssumedRole {
+    pub arn: String,
+    pub external_id: Option<String>,
+    /// The URL of the token service.
+    pub service: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +70,8 @@ pub struct Endpoint {
     /// `None` when nothing is said: native where 2.0 is spoken.
     pub native_histograms: Option<bool>,
     pub exemplars: bool,
+    /// After an outage what is new goes before what was kept.
+    pub newest_first: bool,
     pub http: HttpSettings,
     pub sigv4: Option<SigV4>,
     pub metadata: MetadataConfig,
@@ -83,13 +96,22 @@ pub(super) fn resolve_endpoint(
         }
     };
     let sigv4 = raw.sigv4.take().map(resolve_sigv4).transpose().map_err(|fault| fault.under("sigv4"))?;
-    let azure = raw.azuread.take().map(resolve_azure).transpose().map_err(|fault| fault.under("azuread"))?;
+    let azure = raw.azuread.take().map(|raw| resolve_azure(raw, folder)).transpose();
+    let azure = azure.map_err(|fault| fault.under("azuread"))?;
+    let google = raw.google_iam.take().map(|raw| resolve_google(raw, folder));
     let mut http = resolve_http(raw.take_http(), folder)?;
     let others = http.authorization.is_some() || http.oauth2.is_some();
-    if usize::from(others) + usize::from(sigv4.is_some()) + usize::from(azure.is_some()) > 1 {
-        return fault("at most one of basic_auth, authorization, oauth2, sigv4 and azuread may be given");
+    let given = [others, sigv4.is_some(), azure.is_some(), google.is_some()];
+    if given.iter().filter(|given| **given).count() > 1 {
+        let all = "basic_auth, authorization, oauth2, sigv4, azuread and google_iam";
+        return fault(format!("at most one of {all} may be given"));
     }
-    http.oauth2 = http.oauth2.or(azure.map(Box::new));
+    match azure {
+        Some(Azure::OAuth2(oauth2)) => http.oauth2 = Some(oauth2),
+        Some(Azure::Managed(identity)) => http.identity = Some(Box::new(identity)),
+        None => http.identity = google.map(Box::new),
+    }
+    http.round_robin_dns = raw.round_robin_dns.unwrap_or(false);
     let name = raw.name.clone().unwrap_or_else(|| default_name(&raw.url, protocol));
     Ok(Endpoint {
         name,
@@ -98,6 +120,7 @@ pub(super) fn resolve_endpoint(
         protocol,
         native_histograms: raw.send_native_histograms,
         exemplars: raw.send_exemplars.unwrap_or(false),
+        newest_first: raw.newest_first.unwrap_or(false),
         http,
         sigv4,
         metadata: resolve_metadata(&raw.metadata_config.unwrap_or_default())
@@ -189,36 +212,15 @@ fn resolve_sigv4(raw: raw::SigV4) -> Resolved<SigV4> {
         return fault_at("region", "region must be given, here or in AWS_REGION");
     };
     let secret_key = raw.secret_key.map(Secret::Inline);
-    Ok(SigV4 { region, access_key: raw.access_key, secret_key, profile: raw.profile })
-}
-
-/// A client secret of Azure is one of OAuth 2.0, by the URL and the scope of the cloud.
-fn resolve_azure(raw: raw::AzureAd) -> Resolved<OAuth2> {
-    let (login, monitor) = match raw.cloud.as_deref() {
-        None | Some("AzurePublic") => ("login.microsoftonline.com", "monitor.azure.com"),
-        Some("AzureChina") => ("login.chinacloudapi.cn", "monitor.azure.cn"),
-        Some("AzureGovernment") => ("login.microsoftonline.us", "monitor.azure.us"),
-        Some(other) => {
-            let why = format!("{other:?} is neither AzurePublic nor AzureChina nor AzureGovernment");
-            return fault_at("cloud", why);
-        }
-    };
-    let Some(oauth) = raw.oauth else { return fault_at("oauth", "oauth must be given") };
-    let needed = |value: Option<String>, key: &str| {
-        let value = value.filter(|text| !text.is_empty());
-        value.ok_or_else(|| Fault::new(format!("oauth.{key}"), format!("{key} must be given")))
-    };
-    let tenant = needed(oauth.tenant_id, "tenant_id")?;
-    if !tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte)) {
-        return fault_at("oauth.tenant_id", format!("{tenant:?} is no tenant"));
+    // As the AWS SDKs have it.
+    let service = variable("AWS_ENDPOINT_URL_STS").unwrap_or_else(|| {
+        let end = if region.starts_with("cn-") { ".cn" } else { "" };
+        format!("https://sts.{region}.amazonaws.com{end}/")
+    });
+    let external_id = raw.external_id;
+    if external_id.is_some() && raw.role_arn.is_none() {
+        return fault_at("external_id", "external_id goes with role_arn");
     }
-    Ok(OAuth2 {
-        client_id: needed(oauth.client_id, "client_id")?,
-        client_secret: Secret::Inline(needed(oauth.client_secret, "client_secret")?),
-        scopes: vec![format!("https://{monitor}//.default")],
-        token_url: format!("https://{login}/{tenant}/oauth2/v2.0/token"),
-        endpoint_params: Vec::new(),
-        tls: super::resolved::TlsSettings::default(),
-        proxy: Proxy::None,
-    })
+    let role = raw.role_arn.map(|arn| AssumedRole { arn, external_id, service });
+    Ok(SigV4 { region, access_key: raw.access_key, secret_key, profile: raw.profile, role })
 }

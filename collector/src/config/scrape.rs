@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::discovery::ProviderConfig;
+use super::identity::Identity;
 use super::resolved::{Authorization, Secret, TlsSettings};
 use crate::relabel::Rule;
 
@@ -65,12 +66,15 @@ pub struct PageRules {
 pub struct HttpSettings {
     pub authorization: Option<Authorization>,
     pub oauth2: Option<Box<OAuth2>>,
+    pub identity: Option<Box<Identity>>,
     pub tls: TlsSettings,
     pub proxy: Proxy,
     pub follow_redirects: bool,
     pub http2: bool,
     /// Sent with each request.
     pub headers: Vec<(String, Vec<Secret>)>,
+    /// Each connection goes to another address of the host's name, at random.
+    pub round_robin_dns: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -91,6 +95,8 @@ pub enum Proxy {
 pub struct OAuth2 {
     pub client_id: String,
     pub client_secret: Secret,
+    /// The secret is a signed assertion of who the client is (RFC 7523), and not a password.
+    pub is_assertion: bool,
     pub scopes: Vec<String>,
     pub token_url: String,
     pub endpoint_params: Vec<(String, String)>,

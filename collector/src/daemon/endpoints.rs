@@ -14,6 +14,8 @@ use crate::sinks::remote_write::{Accords, Command, Feed, Sender, SenderHandle};
 
 /// How long a sender that a reload replaces may take to end its request.
 const REPLACE_DEADLINE: Duration = Duration::from_secs(2);
+/// Between two attempts to open a log that could not be opened at the start.
+pub(super) const RETRY_LOG: Duration = Duration::from_secs(10);
 
 struct Running {
     endpoint: Endpoint,
@@ -128,6 +130,55 @@ impl Endpoints {
                 self.counters.log_failing.set(1);
                 log::error!(err:% = error; "no batch log: memory alone holds what is not sent");
                 Ok(())
+            }
+        }
+    }
+
+    /// Whether there should be a log, and is none.
+    pub(super) fn lacks_log(&self) -> bool {
+        !self.running.is_empty() && self.lock().is_none()
+    }
+
+    /// Tries again to open the log. Where that succeeds, the endpoints go on with what it holds for them, and then with
+    /// what is in memory.
+    pub(super) async fn retry_log(&mut self) {
+        let opened = Journal::open(&self.storage, self.max_bytes, self.max_age, &self.table);
+        let journal = match opened {
+            Ok(journal) => journal,
+            Err(error) => {
+                log::debug!(err:% = error; "still no batch log");
+                return;
+            }
+        };
+        log::info!("the batch log is open: what is not sent is kept from now on");
+        let running = std::mem::take(&mut self.running);
+        let deadline = tokio::time::Instant::now() + REPLACE_DEADLINE;
+        running.iter().for_each(|running| running.handle.tell(Command::Quit));
+        let mut ended = Vec::new();
+        for Running { endpoint, external_labels, handle } in running {
+            let stats = handle.stats.clone();
+            handle.join(deadline).await;
+            ended.push((endpoint, external_labels, stats));
+        }
+        {
+            // The aggregator waits here, so that what it numbers next is in the log.
+            let mut slot = self.lock();
+            self.tail.release(ended.iter().map(|(_, _, stats)| stats.acknowledged.get()).min().unwrap_or(0));
+            self.tail.move_behind(journal.next());
+            self.counters.newest_number.set(self.tail.next());
+            self.counters.log_failing.set(0);
+            *slot = Some(journal);
+        }
+        for (endpoint, external_labels, stats) in ended {
+            let labels = external_labels.clone();
+            match Sender::new(endpoint.clone(), labels, stats, &mut self.accords) {
+                Ok(sender) => {
+                    let handle = sender.start(self.feed(&endpoint.name));
+                    self.running.push(Running { endpoint, external_labels, handle });
+                }
+                Err(error) => {
+                    log::error!(remote_name = endpoint.name.as_str(), err = error.as_str(); "the endpoint ended");
+                }
             }
         }
     }

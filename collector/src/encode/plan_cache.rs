@@ -110,7 +110,8 @@ impl PlanCache {
     /// Counts a request of this time; now and then drops the plans whose shapes are gone.
     pub(super) fn tick(&mut self, now_ms: i64) {
         self.requests += 1;
-        self.now_ms = now_ms;
+        // A backlog goes beside what is new: the newest of both says how old a plan is.
+        self.now_ms = self.now_ms.max(now_ms);
         if self.requests.is_multiple_of(SWEEP) {
             self.sweep();
         }

@@ -14,7 +14,7 @@ use super::snappy::{MAX_COPY, MAX_OFFSET, copy_cost, encode_copy, encode_literal
 const TIME_END: usize = 1 + TIME_WIDTH;
 /// Bytes that must repeat for a copy to be looked for.
 const WORD: usize = 4;
-const SLOT_BITS: u32 = 12;
+const SLOT_BITS: u32 = 14;
 const SLOTS: usize = 1 << SLOT_BITS;
 const NOWHERE: (u32, u32) = (u32::MAX, 0);
 /// How many earlier values are looked at for the copies beside a value.
@@ -115,7 +115,12 @@ impl Chain {
         let mut literal = first;
         let mut at = text.max(first);
         while at + WORD <= to {
-            let Some((place, length)) = self.find(layout, number, at, to) else {
+            let found = self.find(layout, number, at, to);
+            if number == 0 {
+                // Of 2.0 the first gap holds all symbols, which repeat each other.
+                self.places[slot(&layout.bytes[at..at + WORD])] = (at as u32, 0);
+            }
+            let Some((place, length)) = found else {
                 at += 1;
                 continue;
             };
@@ -126,6 +131,9 @@ impl Chain {
             }
             draft.literal(layout, number, literal, at);
             encode_copy(at - place, length, &mut draft.constants);
+            if number == 0 {
+                self.note_row(layout, at + 1..at + length);
+            }
             at += length;
             literal = at;
         }
@@ -137,6 +145,13 @@ impl Chain {
         let text = text(layout, number);
         for (at, bytes) in (text.start..).zip(layout.bytes[text].windows(WORD)) {
             self.places[slot(bytes)] = (at as u32, number as u32);
+        }
+    }
+
+    /// The same for a part of the first gap.
+    fn note_row(&mut self, layout: &Layout, row: Range<usize>) {
+        for (at, bytes) in (row.start..).zip(layout.bytes[row].windows(WORD)) {
+            self.places[slot(bytes)] = (at as u32, 0);
         }
     }
 

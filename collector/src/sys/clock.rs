@@ -1,11 +1,39 @@
 //! Clocks, read through the vDSO without a system call.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What is added to the system's clock: nothing, but where a test steps it.
+static STEPPED_MS: AtomicI64 = AtomicI64::new(0);
+
+/// Names a file with the milliseconds by which the clock is wrong. It is for the loss test: the machine's clock is not a
+/// test's to set.
+const STEPS: &str = "COLLECTOR_TEST_CLOCK";
+const FOLLOW_EVERY: Duration = Duration::from_millis(10);
+
+/// Follows the file that a test steps the clock by, if there is one.
+pub fn follow_steps() {
+    let Some(path) = std::env::var_os(STEPS).map(PathBuf::from) else { return };
+    let read = move || {
+        let text = std::fs::read_to_string(&path).ok();
+        text.and_then(|text| text.trim().parse().ok())
+            .into_iter()
+            .for_each(|ms| STEPPED_MS.store(ms, Ordering::Relaxed));
+    };
+    read();
+    std::thread::spawn(move || {
+        loop {
+            read();
+            std::thread::sleep(FOLLOW_EVERY);
+        }
+    });
+}
 
 /// Milliseconds since 1970-01-01 UTC, as sample time stamps are given.
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX).saturating_add(STEPPED_MS.load(Ordering::Relaxed))
 }
 
 /// Seconds since 1970-01-01 UTC.

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use collector_tests::recording::{Exchange, Recording, Series, Version, Wire};
 
+pub use crate::more::{
+    custom_buckets_arrive, custom_buckets_stay_away, exemplars_arrive, float_histograms_arrive,
+    histograms_rise, integer_histograms_arrive, samples_and_histograms_are_apart, starts_are_said,
+};
+
 pub type Check = fn(&Recording, Version) -> Result<(), String>;
-type Verdict = Result<(), String>;
+pub type Verdict = Result<(), String>;
 
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
-fn ensure(is_so: bool, why: impl FnOnce() -> String) -> Verdict {
+pub fn ensure(is_so: bool, why: impl FnOnce() -> String) -> Verdict {
     if is_so { Ok(()) } else { Err(why()) }
 }
 

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::checks::{self as check, Check};
-use collector_tests::recording::{Exchange, Recording, Series, Version, Wire};
+use collector_tests::proto::v2;
+use collector_tests::recording::{Exchange, Exemplar, Recording, Series, Version, Wire};
 
 /// A run of the collector against a receiver of a certain kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +28,8 @@ pub enum Run {
     LearnsTwo,
     /// Answers nonsense of many kinds, then takes everything.
     Nonsense,
+    /// Takes everything, and more than floats is scraped and asked for.
+    More,
 }
 
 type Break = fn(&mut Recording);
@@ -57,6 +60,18 @@ fn change_all(recording: &mut Recording, mut change: impl FnMut(&mut Series)) {
         wire.series.iter_mut().for_each(&mut change);
         exchange.replace(&wire);
     }
+}
+
+fn change_exemplars(recording: &mut Recording, mut change: impl FnMut(&mut Exemplar)) {
+    change_all(recording, |series| series.exemplars.iter_mut().for_each(&mut change));
+}
+
+fn change_histograms(recording: &mut Recording, name: &str, mut change: impl FnMut(&mut v2::Histogram)) {
+    change_all(recording, |series| {
+        if series.name() == name {
+            series.histograms.iter_mut().for_each(&mut change);
+        }
+    });
 }
 
 fn set_header(recording: &mut Recording, name: &str, value: &str) {
@@ -109,7 +124,7 @@ pub static DUTIES: &[Duty] = &[
     ]),
     duty!(Plain BOTH an_entry_has_one_sample [
         |r| change(r, 0, |wire| wire.series[0].samples.push((1, 1))),
-        |r| change(r, 0, |wire| wire.series[0].histograms.push(1)),
+        |r| change(r, 0, |wire| wire.series[0].histograms.push(Default::default())),
         |r| change(r, 0, |wire| wire.series[0].samples.clear()),
     ]),
     duty!(Plain TWO symbols_are_unique_and_begin_empty [
@@ -205,4 +220,53 @@ pub static DUTIES: &[Duty] = &[
     duty!(LearnsTwo TWO nothing_is_lost [|r| r.truncate(2)]),
     duty!(Nonsense BOTH nothing_is_lost [|r| { r.truncate(6); }]),
     duty!(Nonsense BOTH times_rise [|r| r.reverse()]),
+    duty!(More BOTH exemplars_arrive [
+        |r| change_all(r, |series| series.exemplars.clear()),
+        |r| change_exemplars(r, |one| one.bits ^= 1),
+        |r| change_exemplars(r, |one| one.time_ms += 1),
+        |r| change_exemplars(r, |one| one.time_ms = 0),
+        |r| change_exemplars(r, |one| one.labels[0].1.push('x')),
+        |r| change_all(r, |series| if !series.exemplars.is_empty() { series.labels.retain(|label| label.0 != "path"); series.references = series.labels.len() * 2 }),
+        |r| change_all(r, |series| if !series.exemplars.is_empty() { let again = series.exemplars[0].clone(); series.exemplars.push(again) }),
+    ]),
+    duty!(More TWO starts_are_said [
+        |r| change_all(r, |series| series.start = 0),
+        |r| change_all(r, |series| if series.start != 0 { series.start += 1 }),
+        |r| change_all(r, |series| if series.start != 0 { series.start /= 1000 }),
+        |r| change_all(r, |series| series.start = series.start.max(1)),
+    ]),
+    duty!(More BOTH integer_histograms_arrive [
+        |r| change_histograms(r, "whole", |one| one.schema += 1),
+        |r| change_histograms(r, "whole", |one| one.positive_deltas[1] += 1),
+        |r| change_histograms(r, "whole", |one| one.positive_spans[1].offset -= 1),
+        |r| change_histograms(r, "whole", |one| one.sum = 0.0),
+        |r| change_histograms(r, "whole", |one| one.zero_threshold = 0.0),
+        |r| change_histograms(r, "whole", |one| one.timestamp = 0),
+        |r| change_all(r, |series| if series.name() == "whole" { series.histograms.clear() }),
+    ]),
+    duty!(More BOTH float_histograms_arrive [
+        |r| change_histograms(r, "fractions", |one| one.count = Some(v2::histogram::Count::CountInt(6))),
+        |r| change_histograms(r, "fractions", |one| one.positive_counts[0] += 0.5),
+        |r| change_histograms(r, "fractions", |one| one.positive_deltas = vec![1, 1]),
+        |r| change_all(r, |series| if series.name() == "fractions" { series.histograms.clear() }),
+    ]),
+    duty!(More TWO custom_buckets_arrive [
+        |r| change_histograms(r, "latency", |one| one.custom_values.clear()),
+        |r| change_histograms(r, "latency", |one| one.schema = 0),
+        |r| change_histograms(r, "latency", |one| one.positive_deltas[0] += 1),
+        |r| change_all(r, |series| if series.name() == "latency" { series.histograms.clear() }),
+    ]),
+    duty!(More ONE custom_buckets_stay_away [
+        |r| change_all(r, |series| if series.name() == "whole" { series.histograms[0].schema = -53 }),
+        |r| change_all(r, |series| if series.name() == "whole" { series.histograms[0].custom_values.push(1.0) }),
+    ]),
+    duty!(More BOTH samples_and_histograms_are_apart [
+        |r| change_all(r, |series| if series.name() == "whole" { series.samples.push((1, 1)) }),
+        |r| change_all(r, |series| { series.samples.clear(); series.exemplars.clear() }),
+    ]),
+    duty!(More TWO references_are_even [|r| change(r, 0, |wire| wire.series[0].references -= 1)]),
+    duty!(More TWO symbols_are_unique_and_begin_empty [
+        |r| change(r, 0, |wire| { let symbol = wire.symbols[1].clone(); wire.symbols.push(symbol); }),
+    ]),
+    duty!(More BOTH histograms_rise [|r| r.reverse()]),
 ];

@@ -36,6 +36,13 @@ pub(super) const KEYS: &[Key] = &[
         "Send histograms in their native form instead of their classic one. Where they are disabled, the classic one goes.",
     ),
     key(
+        "remote_write[].newest_first",
+        "true or false",
+        "false",
+        "After an outage (more than 131072 samples behind) send what is new at once, and the backlog beside it. \
+         For receivers that take samples out of order: those of a series come so. Prometheus has no such key.",
+    ),
+    key(
         "remote_write[].queue_config.capacity",
         "number",
         "10000",
@@ -107,6 +114,13 @@ pub(super) const KEYS: &[Key] = &[
         "The profile of the shared credentials file that has the keys, where none are given.",
     ),
     key(
+        "remote_write[].sigv4.role_arn",
+        "text",
+        "",
+        "The role that signs: the keys assume it at the token service (`$AWS_ENDPOINT_URL_STS`, else that of the region).",
+    ),
+    key("remote_write[].sigv4.external_id", "text", "", "What the role asks of who assumes it."),
+    key(
         "remote_write[].azuread.cloud",
         "`AzurePublic`, `AzureChina` or `AzureGovernment`",
         "`AzurePublic`",
@@ -115,4 +129,42 @@ pub(super) const KEYS: &[Key] = &[
     key("remote_write[].azuread.oauth.client_id", "text", "required", "The application that sends."),
     key("remote_write[].azuread.oauth.client_secret", "text", "required", "Its secret."),
     key("remote_write[].azuread.oauth.tenant_id", "text", "required", "The tenant that it belongs to."),
+    key(
+        "remote_write[].azuread.managed_identity.client_id",
+        "text",
+        "that of the machine",
+        "The identity of a machine in Azure, instead of `oauth`: tokens come from the instance metadata service \
+         (`$AZURE_POD_IDENTITY_AUTHORITY_HOST`, else 169.254.169.254).",
+    ),
+    key(
+        "remote_write[].azuread.workload_identity.client_id",
+        "text",
+        "required",
+        "The identity of a workload in Kubernetes, instead of `oauth`.",
+    ),
+    key(
+        "remote_write[].azuread.workload_identity.tenant_id",
+        "text",
+        "required",
+        "The tenant that it belongs to.",
+    ),
+    key(
+        "remote_write[].azuread.workload_identity.token_file_path",
+        "file",
+        "`/var/run/secrets/azure/tokens/azure-identity-token`",
+        "The token of Kubernetes that says so; it is read for each request.",
+    ),
+    key(
+        "remote_write[].google_iam.credentials_file",
+        "file",
+        "`$GOOGLE_APPLICATION_CREDENTIALS`, else the machine's",
+        "The key of a service account of Google. Without one the tokens come from the metadata server \
+         (`$GCE_METADATA_HOST`).",
+    ),
+    key(
+        "remote_write[].round_robin_dns",
+        "true or false",
+        "false",
+        "Each connection goes to one of the addresses of the host's name, at random; else to the first that answers.",
+    ),
 ];

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::answer::{Answer, Written};
 use super::backoff::parse_retry_after;
 use super::sigv4;
+use super::sigv4_role::Assumed;
 use crate::client::Client as Http;
 use crate::config::{Endpoint, Secret, SigV4};
 use crate::encode::Protocol;
@@ -28,6 +29,7 @@ pub(super) struct Client {
     uri: Uri,
     timeout: Duration,
     sigv4: Option<SigV4>,
+    role: Option<Assumed>,
 }
 
 impl Client {
@@ -40,7 +42,10 @@ impl Client {
         let mut settings = endpoint.http.clone();
         settings.headers.extend(own);
         let http = Http::new(&settings)?;
-        Ok(Client { http, uri, timeout: endpoint.timeout, sigv4: endpoint.sigv4.clone() })
+        let sigv4 = endpoint.sigv4.clone();
+        let role = sigv4.as_ref().and_then(|settings| Some((settings.role.clone()?, &settings.region)));
+        let role = role.map(|(role, region)| Assumed::new(role, region)).transpose()?;
+        Ok(Client { http, uri, timeout: endpoint.timeout, sigv4, role })
     }
 
     /// Sends the request once, and gives the answer and how long it took.
@@ -75,7 +80,13 @@ impl Client {
             headers.insert(HeaderName::from_static("retry-attempt"), HeaderValue::from(retry));
         }
         if let Some(settings) = &self.sigv4 {
-            sigv4::sign(settings, &self.uri, &body, SystemTime::now(), request.headers_mut())?;
+            let own = sigv4::keys(settings)?;
+            let keys = match &self.role {
+                Some(role) => role.keys(&own).await?,
+                None => own,
+            };
+            let scope = (settings.region.as_str(), sigv4::SERVICE);
+            sigv4::sign(&keys, scope, &self.uri, &body, SystemTime::now(), request.headers_mut())?;
         }
         drop(body);
         self.http.send(request).await

@@ -14,28 +14,27 @@ use tokio::sync::watch;
 use super::accord::Probe;
 use super::answer::{Answer, Verdict, Written};
 use super::backoff::{Backoff, MAX_RETRY_AFTER};
+use super::complaints::Complaints;
 use super::encoders::Encoders;
 use super::feed::Feed;
-use super::flight::{Flight, Flights, State};
+use super::feeds::Feeds;
+use super::flight::{Flight, Flights, State, oldest_sent};
 use super::metadata::Metadata;
 use super::pace::{Pace, SLOW_ANSWER};
 use super::sender::{Command, Sender, locked};
-use crate::config::Endpoint;
+use crate::batch_log::Part;
 use crate::encode::Protocol;
 use crate::model::Numbered;
-use crate::self_metrics::{DropReason, EndpointStats};
-use crate::sys::clock;
+use crate::self_metrics::DropReason;
 
 /// A tick's batches come within milliseconds of each other: a request waits this long for the rest of them,
 /// or the `batch_send_deadline` where that is shorter.
 const LINGER: Duration = Duration::from_millis(100);
-/// Between two lines in the log about the same kind of trouble of an endpoint.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// A sender at work.
 pub(super) struct Dispatcher {
     sender: Sender,
-    feed: Feed,
+    feeds: Feeds,
     command: watch::Receiver<Command>,
     encoders: Encoders,
     metadata: Metadata,
@@ -56,13 +55,6 @@ pub(super) struct Dispatcher {
     spare: Vec<Vec<Numbered>>,
 }
 
-/// When something was complained about last.
-#[derive(Default)]
-struct Complaints {
-    last: Option<Instant>,
-    left_out: u64,
-}
-
 enum Event {
     Answered(usize, Answer, Duration),
     AnsweredMetadata(Answer),
@@ -72,7 +64,7 @@ enum Event {
 }
 
 impl Dispatcher {
-    pub(super) fn new(sender: Sender, mut feed: Feed, command: watch::Receiver<Command>) -> Self {
+    pub(super) fn new(sender: Sender, feed: Feed, command: watch::Receiver<Command>) -> Self {
         let now = Instant::now();
         let (queue, stats) = (&sender.endpoint.queue, &sender.stats);
         let pace = Pace::new(queue, now);
@@ -83,10 +75,11 @@ impl Dispatcher {
         stats.shards.set(pace.allowed() as u64);
         stats.shards_desired.set(pace.least() as u64);
         stats.shard_capacity.set(queue.capacity as u64);
-        feed.acknowledge(stats);
+        let mut feeds = Feeds::new(feed, sender.endpoint.newest_first);
+        feeds.acknowledge(stats);
         Dispatcher {
             sender,
-            feed,
+            feeds,
             command,
             encoders: Encoders::default(),
             metadata,
@@ -163,7 +156,7 @@ impl Dispatcher {
             (at, answer, took) = self.flights.answer() => Event::Answered(at, answer, took),
             answer = self.metadata.answer() => Event::AnsweredMetadata(answer),
             _ = self.command.changed() => Event::Told,
-            () = self.feed.wait(), if takes_more => Event::New,
+            () = self.feeds.wait(), if takes_more => Event::New,
             () = time => Event::Time,
         }
     }
@@ -188,28 +181,35 @@ impl Dispatcher {
 
     /// Begins as many requests as there may be and work is for.
     fn begin_requests(&mut self, now: Instant) {
-        let is_flush = self.told() == Command::Flush;
         self.grow(now);
-        if self.linger_until.is_some_and(|until| now < until) && !is_flush {
-            return;
+        self.feeds.split();
+        while self.pace.may_begin(self.flights.count())
+            && let Some(part) = self.next_part(now)
+        {
+            self.begin(part, now);
         }
-        self.linger_until = None;
-        let (max_samples, deadline) = (self.max_samples(), self.sender.endpoint.queue.batch_send_deadline);
-        while self.pace.may_begin(self.flights.count()) {
-            let ready = self.feed.fill(max_samples, &self.sender.stats);
-            if ready == 0 {
+    }
+
+    /// What the next request is made of: what is new, once it has gathered, and else a backlog.
+    fn next_part(&mut self, now: Instant) -> Option<Part> {
+        let (newest, is_flush) = (self.feeds.newest(), self.told() == Command::Flush);
+        if is_flush || self.linger_until.is_none_or(|until| until <= now) {
+            self.linger_until = None;
+            let (max_samples, deadline) =
+                (self.max_samples(), self.sender.endpoint.queue.batch_send_deadline);
+            let ready = self.feeds.fill(newest, max_samples, &self.sender.stats);
+            let is_enough = ready >= max_samples || is_flush || !self.flights.has(newest);
+            let waited = ready > 0 && now >= *self.waiting_since.get_or_insert(now) + deadline;
+            if ready == 0 || is_enough || waited {
                 self.waiting_since = None;
-                break;
             }
-            if ready < max_samples && !self.flights.0.is_empty() && !is_flush {
-                let since = *self.waiting_since.get_or_insert(now);
-                if now < since + deadline {
-                    break;
-                }
+            if ready > 0 && (is_enough || waited) {
+                return Some(newest);
             }
-            self.waiting_since = None;
-            self.begin(now);
         }
+        let ready = self.feeds.has_backlog()
+            && self.feeds.fill(Part::First, self.max_samples(), &self.sender.stats) > 0;
+        ready.then_some(Part::First)
     }
 
     /// Allows one more request where those under way are slow and a full one waits behind them.
@@ -219,16 +219,18 @@ impl Dispatcher {
             return;
         }
         self.next_growth = now + SLOW_ANSWER;
-        if self.feed.waiting() >= self.max_samples() as u64 {
+        if self.feeds.waiting() >= self.max_samples() as u64 {
             self.pace.waits();
             self.show_pace();
         }
     }
 
     /// Makes a request of what waits in idle lanes.
-    fn begin(&mut self, now: Instant) {
+    fn begin(&mut self, part: Part, now: Instant) {
         let mut batches = self.spare.pop().unwrap_or_default();
-        let lanes = self.feed.take(self.pace.lanes(), self.max_samples(), &mut batches);
+        let (lanes, max_samples) = (self.pace.lanes(), self.max_samples());
+        let rounds = locked(&self.sender.accord).current().protocol == Protocol::V2;
+        let lanes = self.feeds.take(part, lanes, max_samples, rounds, &mut batches);
         let taken = batches.iter().map(|numbered| numbered.batch.samples()).sum();
         let (dialect, probe) = locked(&self.sender.accord).next(now);
         if dialect.protocol == Protocol::V1 {
@@ -236,6 +238,7 @@ impl Dispatcher {
         }
         let queue = &self.sender.endpoint.queue;
         let flight = Flight {
+            part,
             lanes,
             taken,
             batches,
@@ -261,7 +264,7 @@ impl Dispatcher {
     /// Writes a request by its dialect. `false` when nothing of it is to be sent.
     fn encode(&mut self, at: usize) -> bool {
         let flight = &mut self.flights.0[at];
-        drop_old(flight, &self.sender.endpoint, &self.sender.stats);
+        flight.drop_old(&self.sender.endpoint, &self.sender.stats);
         let current = locked(&self.sender.accord).current();
         self.encoders.give_back(std::mem::take(&mut flight.body));
         let dialects = (flight.dialect, current);
@@ -337,7 +340,7 @@ impl Dispatcher {
             Verdict::Refused { failed } => {
                 self.count_failed(failed);
                 let what = "the endpoint refused samples for good; they are dropped";
-                complain(&self.sender, &mut self.refusals, what, &answer.why);
+                self.refusals.say(&self.sender.endpoint, what, &answer.why);
                 self.settled_by_answer(at, took);
             }
             Verdict::WrongProtocol => {
@@ -355,7 +358,7 @@ impl Dispatcher {
             ),
             Verdict::Retry => self.retry(at, answer, now),
         }
-        let (waiting, reached) = (self.feed.waiting(), self.feed.reached());
+        let (waiting, reached) = (self.feeds.waiting(), self.feeds.reached());
         let desired = self.pace.desired(reached, waiting, now);
         self.sender.stats.shards_desired.set(desired as u64);
         self.show_pace();
@@ -372,7 +375,7 @@ impl Dispatcher {
             self.count_failed(failed);
             let why = format!("it wrote all but {failed:?}");
             let what = "the endpoint took a request and did not write all of it";
-            complain(&self.sender, &mut self.refusals, what, &why);
+            self.refusals.say(&self.sender.endpoint, what, &why);
         }
         self.settled_by_answer(at, took);
     }
@@ -380,7 +383,7 @@ impl Dispatcher {
     fn settled_by_answer(&mut self, at: usize, took: Duration) {
         let samples = self.flights.0[at].samples();
         self.settle(at);
-        let waiting = self.feed.waiting() >= self.max_samples() as u64;
+        let waiting = self.feeds.waiting() >= self.max_samples() as u64;
         self.pace.succeeded(took, samples, waiting);
     }
 
@@ -418,7 +421,7 @@ impl Dispatcher {
     fn retry(&mut self, at: usize, answer: &Answer, now: Instant) {
         self.pace.failed();
         let what = "the endpoint can't be reached or is in trouble; trying again";
-        complain(&self.sender, &mut self.retries, what, &answer.why);
+        self.retries.say(&self.sender.endpoint, what, &answer.why);
         self.heed(answer, now);
         if self.flights.0[at].probe.is_one() && !self.write_anew(at) {
             return;
@@ -453,48 +456,13 @@ impl Dispatcher {
 
     /// The request is dealt with: its lanes are idle again, and their places go to the disk.
     fn settle(&mut self, at: usize) {
-        let Flight { lanes, taken, mut batches, body, left_out, .. } = self.flights.0.swap_remove(at);
+        let Flight { part, lanes, taken, mut batches, body, left_out, .. } = self.flights.0.swap_remove(at);
         batches.clear();
         self.spare.push(batches);
         self.sender.stats.dropped(DropReason::CustomBuckets).add(left_out);
-        self.feed.settle(lanes, taken, &self.sender.stats);
+        if self.feeds.settle(part, lanes, taken, &self.sender.stats) {
+            self.flights.0.iter_mut().for_each(|flight| flight.part = Part::First);
+        }
         self.encoders.give_back(body);
     }
-}
-
-/// Says it in the log, unless it was said lately.
-fn complain(sender: &Sender, complaints: &mut Complaints, what: &str, why: &str) {
-    let now = Instant::now();
-    if complaints.last.is_some_and(|last| now - last < LOG_EVERY) {
-        complaints.left_out += 1;
-        return;
-    }
-    let left_out = std::mem::take(&mut complaints.left_out);
-    complaints.last = Some(now);
-    let (name, url) = (sender.endpoint.name.as_str(), sender.endpoint.url.as_str());
-    log::warn!(remote_name = name, url = url, left_out = left_out, err = why; "{what}");
-}
-
-/// Samples of before this time are not sent.
-fn oldest_sent(endpoint: &Endpoint) -> i64 {
-    let limit = endpoint.queue.sample_age_limit;
-    if limit.is_zero() {
-        return i64::MIN;
-    }
-    clock::now_ms() - i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Leaves out batches older than `sample_age_limit`.
-fn drop_old(flight: &mut Flight, endpoint: &Endpoint, stats: &EndpointStats) {
-    if endpoint.queue.sample_age_limit.is_zero() {
-        return;
-    }
-    let oldest = oldest_sent(endpoint);
-    flight.batches.retain(|numbered| {
-        let keep = numbered.batch.time_ms >= oldest;
-        if !keep {
-            stats.dropped(DropReason::TooOld).add(numbered.batch.samples() as u64);
-        }
-        keep
-    });
 }

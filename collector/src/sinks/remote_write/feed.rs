@@ -6,20 +6,24 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::lanes::{LaneSet, Lanes, lane_of};
+use super::resumed::{Absent, Resumed};
 use super::split::Splitter;
 use crate::aggregate::{Fetched, Tail};
-use crate::batch_log::{Backlog, LANES};
+use crate::batch_log::{Backlog, Standing};
 use crate::limits::{LANE_BATCHES, LANE_SAMPLES};
 use crate::model::Numbered;
-use crate::self_metrics::{DropReason, EndpointStats};
+use crate::self_metrics::EndpointStats;
 
-/// The place of one endpoint.
+/// The place of one endpoint, or of one part of what it has to send.
 pub struct Feed {
     tail: Arc<Tail>,
     newest: watch::Receiver<u64>,
     backlog: Option<Backlog>,
     /// The end of what was fetched.
     fetched: u64,
+    /// What is from there on is another feed's.
+    until: u64,
+    resumed: Resumed,
     fresh: Vec<Numbered>,
     lanes: Lanes,
     splitter: Splitter,
@@ -33,18 +37,46 @@ impl Feed {
         let mut newest = tail.subscribe();
         newest.mark_changed();
         let next = tail.next();
-        let places = backlog.as_ref().map_or([next; LANES], |backlog| backlog.places().map(|p| p.min(next)));
-        let fetched = places.iter().copied().min().unwrap_or(next);
+        let mut standing = backlog.as_ref().map_or(Standing::at(next), Backlog::standing);
+        standing.places = standing.places.map(|place| place.min(next));
+        let fetched = standing.places.iter().copied().min().unwrap_or(next);
         Feed {
             tail,
             newest,
             backlog,
             fetched,
+            until: u64::MAX,
+            resumed: Resumed::new(&standing),
             fresh: Vec::new(),
-            lanes: Lanes::new(&places),
+            lanes: Lanes::new(&standing.places),
             splitter: Splitter::default(),
             sent: 0,
         }
+    }
+
+    /// The feed of the second part, where a life before has split it off.
+    pub(super) fn second(&mut self) -> Option<Feed> {
+        let (at, backlog) = self.backlog.as_ref()?.second()?;
+        self.until = at;
+        Some(Feed::new(self.tail.clone(), Some(backlog)))
+    }
+
+    /// Leaves what comes from now on to a feed of its own. `None` without a log, which remembers it.
+    pub(super) fn split(&mut self) -> Option<Feed> {
+        let at = self.tail.next();
+        let backlog = self.backlog.as_mut()?.split_at(at);
+        self.until = at;
+        Some(Feed::new(self.tail.clone(), Some(backlog)))
+    }
+
+    /// Takes the place of the part before this one, which is settled.
+    pub(super) fn unite(&mut self) {
+        self.backlog.iter_mut().for_each(Backlog::unite);
+    }
+
+    /// Whether all there will ever be of it is settled.
+    pub(super) fn is_settled(&self) -> bool {
+        self.fetched >= self.until && self.lanes.batches() == 0 && self.sent == 0
     }
 
     /// Fetches until a request of `max_samples` can be made of lanes that are idle, or there is no more. What can
@@ -54,37 +86,51 @@ impl Feed {
         while self.lanes.ready() < max_samples
             && self.lanes.samples() < LANE_SAMPLES.max(max_samples)
             && self.lanes.batches() < LANE_BATCHES
+            && self.fetched < self.until
         {
             let before = self.fetched;
             self.fetch(max_samples - self.lanes.ready(), stats);
             self.sort_into_lanes(max_samples);
+            self.resumed.looked(self.fetched, stats);
             if self.fetched == before {
                 break;
             }
         }
-        self.show(stats);
         self.lanes.ready()
     }
 
     fn fetch(&mut self, max_samples: usize, stats: &EndpointStats) {
-        let out = &mut self.fresh;
-        while let Fetched::BeginsAt(begins_at) = self.tail.fetch(self.fetched, max_samples, out) {
-            let from = self.fetched;
+        while self.fetched < self.until
+            && let Fetched::BeginsAt(begins_at) = self.tail.fetch(self.fetched, max_samples, &mut self.fresh)
+        {
+            let (from, end) = (self.fetched, begins_at.min(self.until));
             if let Some(log) = &mut self.backlog
-                && log.fetch(from, begins_at, max_samples, out)
+                && log.fetch(from, end, max_samples, &mut self.fresh)
             {
                 break;
             }
-            count_missing(&mut self.backlog, begins_at - from, stats);
-            self.fetched = begins_at;
+            self.miss(from, end, stats);
+            self.fetched = end;
         }
-        for numbered in out.iter() {
-            let missing = numbered.sequence.saturating_sub(self.fetched);
-            if missing > 0 {
-                count_missing(&mut self.backlog, missing, stats);
+        let of_this = self.fresh.partition_point(|numbered| numbered.sequence < self.until);
+        self.fresh.truncate(of_this);
+        for at in 0..of_this {
+            let (sequence, end) = (self.fresh[at].sequence, self.fresh[at].end());
+            if sequence > self.fetched {
+                self.miss(self.fetched, sequence, stats);
             }
-            self.fetched = numbered.end();
+            self.fetched = end;
         }
+    }
+
+    /// The numbers from `from` to `to` are in neither the tail nor the log.
+    fn miss(&mut self, from: u64, to: u64, stats: &EndpointStats) {
+        let why = self.backlog.as_mut().map(Backlog::take_missing).unwrap_or_default();
+        let missing = to - from;
+        let damaged = why.damaged.min(missing);
+        let dropped = why.dropped.min(missing - damaged);
+        let absent = Absent { damaged, dropped, unknown: missing - damaged - dropped };
+        self.resumed.missing(from, to, absent, stats);
     }
 
     fn sort_into_lanes(&mut self, max_samples: usize) {
@@ -94,6 +140,7 @@ impl Feed {
             if numbered.end() <= settled {
                 continue;
             }
+            self.resumed.found(numbered.sequence.max(settled), numbered.end());
             if numbered.sequence >= settled && numbered.batch.samples() <= max_samples {
                 self.lanes.push(lane, numbered);
                 continue;
@@ -103,22 +150,35 @@ impl Feed {
         }
     }
 
-    /// Appends to `out` what the next request holds, of at most so many lanes. What waits is fetched before.
-    pub fn take(&mut self, most_lanes: usize, max_samples: usize, out: &mut Vec<Numbered>) -> LaneSet {
+    /// Appends to `out` what the next request holds, of at most so many lanes and, if asked for, of the same sources as
+    /// others. What waits is fetched before.
+    pub fn take(
+        &mut self,
+        most_lanes: usize,
+        max_samples: usize,
+        rounds: bool,
+        out: &mut Vec<Numbered>,
+    ) -> LaneSet {
         let before = self.lanes.samples();
-        let taken = self.lanes.take(most_lanes, max_samples, out);
+        let taken = self.lanes.take(most_lanes, max_samples, rounds, out);
         self.sent += before - self.lanes.samples();
         taken
     }
 
     /// The number that the next batch will have.
     pub fn reached(&self) -> u64 {
-        *self.newest.borrow()
+        (*self.newest.borrow()).min(self.until)
+    }
+
+    /// Samples that were taken for this endpoint and are not yet fetched.
+    pub(super) fn lag(&self) -> u64 {
+        let (fetched, unsettled) = self.resumed.open(self.fetched);
+        self.reached().saturating_sub(fetched) + unsettled
     }
 
     /// Samples that were taken for this endpoint and are not yet under way, here or in the log.
     pub fn waiting(&self) -> u64 {
-        self.reached().saturating_sub(self.fetched) + self.lanes.samples() as u64
+        self.lag() + self.lanes.samples() as u64
     }
 
     /// Waits until there may be something new.
@@ -127,41 +187,31 @@ impl Feed {
         let _ = self.newest.changed().await;
     }
 
-    /// What was taken of these lanes, so many samples, is settled: it will not be asked for again, also not after
-    /// a restart.
-    pub fn settle(&mut self, taken: LaneSet, samples: usize, stats: &EndpointStats) {
+    /// What was taken of these lanes, so many samples, is settled: it will not be asked for again.
+    pub fn settle(&mut self, taken: LaneSet, samples: usize) {
         self.lanes.settle(taken);
         self.sent -= samples;
-        self.acknowledge(stats);
     }
 
-    /// Makes the places known, and on the disk.
-    pub fn acknowledge(&mut self, stats: &EndpointStats) {
+    /// Makes the places known on the disk, and gives the least of them.
+    pub fn acknowledge(&mut self) -> u64 {
         self.splitter.tick();
         let places = self.lanes.places(self.fetched);
+        let (fetched, unsettled) = self.resumed.open(self.fetched);
+        let unsettled = unsettled + self.held();
         if let Some(backlog) = &mut self.backlog {
-            backlog.acknowledge(&places);
+            backlog.settle(&Standing { places, fetched, unsettled });
         }
-        stats.acknowledged.set(places.iter().copied().min().unwrap_or(self.fetched));
-        self.show(stats);
+        places.iter().copied().min().unwrap_or(fetched)
     }
 
-    fn show(&self, stats: &EndpointStats) {
-        stats.fetched.set(self.fetched);
-        stats.held.set((self.lanes.samples() + self.sent) as u64);
+    /// How far was read, here or in a life before.
+    pub(super) fn fetched(&self) -> u64 {
+        self.resumed.open(self.fetched).0
+    }
+
+    /// Samples in memory that are not settled.
+    pub(super) fn held(&self) -> u64 {
+        (self.lanes.samples() + self.sent) as u64
     }
 }
-
-/// Counts samples that are in neither the tail nor the log.
-fn count_missing(backlog: &mut Option<Backlog>, missing: u64, stats: &EndpointStats) {
-    let why = backlog.as_mut().map(Backlog::take_missing).unwrap_or_default();
-    let damaged = why.damaged.min(missing);
-    let dropped = why.dropped.min(missing - damaged);
-    stats.dropped(DropReason::Corrupt).add(damaged);
-    stats.dropped(DropReason::LogFull).add(dropped);
-    stats.dropped(DropReason::MemoryFull).add(missing - damaged - dropped);
-}
-
-#[cfg(test)]
-#[path = "feed_tests.rs"]
-mod tests;

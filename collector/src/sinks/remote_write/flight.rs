@@ -12,7 +12,11 @@ use super::answer::{Answer, Written};
 use super::backoff::Backoff;
 use super::lanes::LaneSet;
 use super::pace::{STUCK_AFTER, UnderWay};
+use crate::batch_log::Part;
+use crate::config::Endpoint;
 use crate::model::Numbered;
+use crate::self_metrics::{DropReason, EndpointStats};
+use crate::sys::clock;
 
 type Attempt = Pin<Box<dyn Future<Output = (Answer, Duration)> + Send>>;
 
@@ -28,6 +32,8 @@ pub(super) enum State {
 
 /// A request, with what it would have to count.
 pub(super) struct Flight {
+    /// Of which feed it is.
+    pub part: Part,
     pub lanes: LaneSet,
     /// Samples that were taken from the lanes for it.
     pub taken: usize,
@@ -70,6 +76,30 @@ impl Flight {
             State::Sending { .. } => None,
         }
     }
+
+    /// Leaves out batches older than `sample_age_limit`.
+    pub(super) fn drop_old(&mut self, endpoint: &Endpoint, stats: &EndpointStats) {
+        if endpoint.queue.sample_age_limit.is_zero() {
+            return;
+        }
+        let oldest = oldest_sent(endpoint);
+        self.batches.retain(|numbered| {
+            let keep = numbered.batch.time_ms >= oldest;
+            if !keep {
+                stats.dropped(DropReason::TooOld).add(numbered.batch.samples() as u64);
+            }
+            keep
+        });
+    }
+}
+
+/// Samples of before this time are not sent.
+pub(super) fn oldest_sent(endpoint: &Endpoint) -> i64 {
+    let limit = endpoint.queue.sample_age_limit;
+    if limit.is_zero() {
+        return i64::MIN;
+    }
+    clock::now_ms() - i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The requests of one endpoint that are not settled.
@@ -80,6 +110,11 @@ impl Flights {
     pub(super) fn count(&self) -> UnderWay {
         let stuck = self.0.iter().filter(|flight| flight.failures >= STUCK_AFTER).count();
         UnderWay { requests: self.0.len(), stuck }
+    }
+
+    /// Whether there is one of that part.
+    pub(super) fn has(&self, part: Part) -> bool {
+        self.0.iter().any(|flight| flight.part == part)
     }
 
     pub(super) fn sending(&self) -> usize {

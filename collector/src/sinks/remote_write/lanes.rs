@@ -5,9 +5,10 @@
 //! enough, it takes from all lanes, in the order of the log, as if there were none.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::batch_log::{LANES, Places};
-use crate::model::Numbered;
+use crate::model::{Numbered, Source};
 
 /// A set of lanes, a bit each.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -26,10 +27,6 @@ impl LaneSet {
 
     fn contains(self, lane: usize) -> bool {
         self.0 >> lane & 1 == 1
-    }
-
-    fn len(self) -> usize {
-        self.0.count_ones() as usize
     }
 
     fn iter(self) -> impl Iterator<Item = usize> {
@@ -52,9 +49,17 @@ struct Lane {
     settled: u64,
 }
 
+/// Requests without the source that begins a round, after which another one begins it.
+const MAX_WITHOUT: u32 = 64;
+
+/// The source with which the rounds of a group of lanes begin, and for how many requests it was not met.
+type Anchor = Option<(Arc<Source>, u32)>;
+
 /// The lanes of one endpoint.
 pub(super) struct Lanes {
     lanes: Box<[Lane; LANES]>,
+    /// Of each group.
+    anchors: Box<[Anchor; LANES]>,
     /// Those in which something waits, and those of which something is under way.
     waiting: LaneSet,
     busy: LaneSet,
@@ -64,8 +69,12 @@ pub(super) struct Lanes {
 }
 
 /// The lane of a source. It must not change from one start to the next, nor from one version to another.
-pub(super) fn lane_of(source: &str) -> usize {
+pub fn lane_of(source: &str) -> usize {
     crc32fast::hash(source.as_bytes()) as usize % LANES
+}
+
+fn name_of(numbered: &Numbered) -> &str {
+    &numbered.batch.shape().source.name
 }
 
 impl Lanes {
@@ -73,6 +82,7 @@ impl Lanes {
         let lane = |at: usize| Lane { settled: settled[at], ..Lane::default() };
         Lanes {
             lanes: Box::new(std::array::from_fn(lane)),
+            anchors: Box::new(std::array::from_fn(|_| None)),
             waiting: LaneSet::default(),
             busy: LaneSet::default(),
             samples: 0,
@@ -113,21 +123,40 @@ impl Lanes {
         lane.waiting.push_back(numbered);
     }
 
-    /// Appends to `out` what the next request holds: of those idle lanes, at most `most`, that have waited longest,
-    /// in the order of the numbers; at least one batch if there is any, then as many as stay within `max_samples`.
-    /// Gives the lanes, of which no other request may take until they are settled.
-    pub(super) fn take(&mut self, most: usize, max_samples: usize, out: &mut Vec<Numbered>) -> LaneSet {
-        let mut open = LaneSet(self.waiting.0 & !self.busy.0);
-        while open.len() > most {
-            let newest = open.iter().max_by_key(|&lane| self.first(lane));
-            newest.into_iter().for_each(|lane| open.remove(lane));
-        }
-        let (mut taken, mut samples) = (LaneSet::default(), 0);
+    /// Appends to `out` what the next request holds: of the idle ones of a group of `most` lanes, that of the lane that
+    /// has waited longest, in the order of the numbers; at least one batch if there is any, then as many as stay within
+    /// `max_samples`. Gives the lanes, of which no other request may take until they are settled.
+    ///
+    /// With `rounds`, a request ends where the round of its group's sources begins again, unless another whole round fits:
+    /// then the requests of the next round hold the same sources. In 2.0 what comes together by chance has no plan.
+    pub(super) fn take(
+        &mut self,
+        most: usize,
+        max_samples: usize,
+        rounds: bool,
+        out: &mut Vec<Numbered>,
+    ) -> LaneSet {
+        let idle = LaneSet(self.waiting.0 & !self.busy.0);
+        let Some(oldest) = idle.iter().min_by_key(|&lane| self.first(lane)) else { return idle };
+        let group = oldest / most.max(1);
+        let mut open = LaneSet::default();
+        idle.iter().filter(|lane| lane / most.max(1) == group).for_each(|lane| open.insert(lane));
+        let (mut taken, mut samples, mut round_from, start) = (LaneSet::default(), 0, 0, out.len());
         while let Some(at) = open.iter().min_by_key(|&lane| self.first(lane)) {
             let lane = &mut self.lanes[at];
-            let more = lane.waiting.front().map_or(0, |numbered| numbered.batch.samples());
+            let Some(front) = lane.waiting.front() else { break };
+            let more = front.batch.samples();
             if samples > 0 && samples + more > max_samples {
                 break;
+            }
+            if rounds && samples > 0 {
+                let (first, next) = (name_of(&out[start]), name_of(front));
+                let anchor = self.anchors[group].as_ref().map(|(source, _)| source.name.as_str());
+                let begins_anew = anchor == Some(next) && anchor != Some(first);
+                if begins_anew || first == next && 2 * samples - round_from > max_samples {
+                    break;
+                }
+                round_from = if first == next { samples } else { round_from };
             }
             let Some(numbered) = lane.waiting.pop_front() else { break };
             if !taken.contains(at) {
@@ -146,7 +175,20 @@ impl Lanes {
         }
         self.samples -= samples;
         self.busy = LaneSet(self.busy.0 | taken.0);
+        if rounds {
+            self.note_round(group, &out[start..]);
+        }
         taken
+    }
+
+    /// Sees to it that the rounds of a group begin with a source that comes.
+    fn note_round(&mut self, group: usize, taken: &[Numbered]) {
+        let Some(first) = taken.first().map(|numbered| &numbered.batch.shape().source) else { return };
+        match &mut self.anchors[group] {
+            Some((source, without)) if source.name == first.name => *without = 0,
+            Some((_, without)) if *without < MAX_WITHOUT => *without += 1,
+            anchor => *anchor = Some((first.clone(), 0)),
+        }
     }
 
     fn first(&self, lane: usize) -> u64 {

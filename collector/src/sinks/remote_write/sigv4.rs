@@ -13,28 +13,29 @@ use crate::client::read_secret;
 use crate::config::SigV4;
 
 /// The service of Amazon Managed Prometheus.
-const SERVICE: &str = "aps";
+pub(super) const SERVICE: &str = "aps";
 
 /// What signs.
-struct Keys {
-    access: String,
-    secret: String,
-    token: Option<String>,
+#[derive(Clone)]
+pub(super) struct Keys {
+    pub access: String,
+    pub secret: String,
+    pub token: Option<String>,
 }
 
 /// Adds the headers that sign a POST of `body` to `uri`.
 ///
 /// # Errors
-/// Which key is missing.
+/// What is wrong with the keys.
 pub(super) fn sign(
-    settings: &SigV4,
+    keys: &Keys,
+    (region, service): (&str, &str),
     uri: &Uri,
     body: &[u8],
     now: SystemTime,
     headers: &mut HeaderMap,
 ) -> Result<(), String> {
-    let keys = keys(settings)?;
-    let signed = Signed { region: &settings.region, service: SERVICE, now: &timestamp(now) };
+    let signed = Signed { region, service, now: &timestamp(now) };
     let mut add = |name: &'static str, value: &str| {
         let value =
             HeaderValue::from_str(value).map_err(|_| "sigv4: a key holds odd characters".to_owned())?;
@@ -45,7 +46,7 @@ pub(super) fn sign(
     if let Some(token) = &keys.token {
         add("x-amz-security-token", token)?;
     }
-    add("authorization", &signed.authorization("POST", uri, body, &keys))
+    add("authorization", &signed.authorization("POST", uri, body, keys))
 }
 
 struct Signed<'a> {
@@ -129,7 +130,11 @@ fn timestamp(now: SystemTime) -> String {
     format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
-fn keys(settings: &SigV4) -> Result<Keys, String> {
+/// The keys that the settings name.
+///
+/// # Errors
+/// Which key is missing.
+pub(super) fn keys(settings: &SigV4) -> Result<Keys, String> {
     if let (Some(access), Some(secret)) = (&settings.access_key, &settings.secret_key) {
         return Ok(Keys { access: access.clone(), secret: read_secret(secret)?, token: None });
     }
