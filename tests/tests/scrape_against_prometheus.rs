@@ -209,7 +209,8 @@ fn what_prometheus_sends_we_send() {
     origins.extend(["awkward.prom", "server.prom", "server.om"].map(Origin::Fixture));
     let port = free_port();
     origins.push(Origin::Url(format!("http://127.0.0.1:{port}/metrics")));
-    let others: Vec<Target> = origins.iter().map(|_| Target::start(Manner::Dead)).collect();
+    let others: Vec<Target> =
+        origins.iter().map(|_| Target::page("# TYPE stage gauge\nstage -1\n")).collect();
     let targets: Vec<&Target> = [&steady, &dies].into_iter().chain(&others).collect();
     let file = config(&folder.path().join("theirs.yml"), &theirs, &targets);
     let arguments = [
@@ -229,6 +230,7 @@ fn what_prometheus_sends_we_send() {
         assert!(wait_for(LONG, is_so), "{name} is not {value} on both sides\n{}", logs());
     };
     assert!(wait_for(LONG, || origins.iter().all(answers)), "exporters answer");
+    others.iter().for_each(|target| both(target, "stage", -1.0));
     for stage in 0..stages {
         steady.show(&page(stage));
         others.iter().zip(&origins).for_each(|(target, origin)| target.become_so(origin.page(stage)));
