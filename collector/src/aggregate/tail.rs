@@ -73,11 +73,13 @@ impl Tail {
         sequence
     }
 
-    /// Shows the endpoints what was pushed.
+    /// Shows the endpoints what was pushed; wakes nobody where that is nothing.
     pub fn publish(&self) {
         let mut guard = self.lock();
-        guard.published = guard.next;
-        self.newest.send_replace(guard.next);
+        if guard.published < guard.next {
+            guard.published = guard.next;
+            self.newest.send_replace(guard.next);
+        }
     }
 
     /// Lets go of what no endpoint needs: the batches below the number `before`.
@@ -177,6 +179,12 @@ mod tests {
         tail.push(&batch(10));
         assert_eq!(numbers(&tail, 37, 25), (Fetched::Some, vec![37]), "what is not published is not seen");
         assert_eq!(numbers(&tail, 47, 25), (Fetched::UpToDate, vec![]));
+        let mut newest = tail.subscribe();
+        tail.publish();
+        assert!(newest.has_changed().unwrap());
+        newest.mark_unchanged();
+        tail.publish();
+        assert!(!newest.has_changed().unwrap(), "nothing came");
         assert_eq!(numbers(&tail, 7, 25), (Fetched::Some, vec![7, 17]));
         assert_eq!(numbers(&tail, 27, 5), (Fetched::Some, vec![27]), "one that is too large goes alone");
         tail.release(27);
