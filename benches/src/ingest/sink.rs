@@ -3,7 +3,7 @@
 //! rarely asked, whose cold memory would cost more than all the rest.
 
 use std::hash::{BuildHasherDefault, Hasher};
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 
 use super::load::Load;
 use super::values::{self, Form};
-use crate::request::{chunk, head_and_length, varint};
+use crate::request::{answer_all, chunk, varint};
 
 /// The NaN that ends a series: Prometheus, `model/value/value.go`.
 const STALE_MARKER: u64 = 0x7ff0_0000_0000_0002;
@@ -158,48 +158,18 @@ impl Sink {
     }
 }
 
-fn serve(mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let (mut buffer, mut plain) = (vec![0; 256 << 10], Vec::new());
-    let (mut have, mut decoder) = (0, snap::raw::Decoder::new());
-    loop {
-        let (head, length) = loop {
-            if let Some(found) = head_and_length(&buffer[..have])? {
-                break found;
-            }
-            match stream.read(&mut buffer[have..])? {
-                0 => return Ok(()),
-                n => have += n,
-            }
-        };
-        let total = head + length;
-        if buffer.len() < total {
-            buffer.resize(total, 0);
+fn serve(stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
+    answer_all(stream, |head, body, plain| {
+        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_millis() as i64);
+        if plain.and_then(|plain| take(plain, now, &mut state)).is_none() {
+            state.counts.faults += 1;
         }
-        while have < total {
-            match stream.read(&mut buffer[have..])? {
-                0 => return Ok(()),
-                n => have += n,
-            }
-        }
-        let body = &buffer[head..total];
-        let size = snap::raw::decompress_len(body).unwrap_or(0);
-        plain.resize(size, 0);
-        let is_read = decoder.decompress(body, &mut plain).is_ok();
-        {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_millis() as i64);
-            if !is_read || take(&plain, now, &mut state).is_none() {
-                state.counts.faults += 1;
-            }
-            state.counts.requests += 1;
-            state.counts.body_bytes += length as u64;
-            state.counts.head_bytes += head as u64;
-        }
-        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
-        buffer.copy_within(total..have, 0);
-        have -= total;
-    }
+        state.counts.requests += 1;
+        state.counts.body_bytes += body.len() as u64;
+        state.counts.head_bytes += head.len() as u64;
+        "HTTP/1.1 204 No Content\r\n\r\n".into()
+    })
 }
 
 /// A `WriteRequest` of remote write 1.0.

@@ -1,13 +1,13 @@
 //! A receiver of remote write 1.0 and 2.0 that counts samples and adds up their fingerprints, so that one that is
 //! missing, or comes twice, or is another, shows.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::fingerprint;
-use crate::request::{chunk, head_and_length, varint};
+use crate::request::{answer_all, chunk, varint};
 
 /// What has come so far.
 #[derive(Clone, Copy, Default, Debug)]
@@ -72,52 +72,29 @@ fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |span| span.as_millis() as i64)
 }
 
-fn serve(mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let (mut buffer, mut plain) = (vec![0; 1 << 20], Vec::new());
-    let (mut have, mut decoder) = (0, snap::raw::Decoder::new());
-    loop {
-        let (head, length) = loop {
-            if let Some(found) = head_and_length(&buffer[..have])? {
-                break found;
-            }
-            match stream.read(&mut buffer[have..])? {
-                0 => return Ok(()),
-                read => have += read,
-            }
-        };
-        let total = head + length;
-        if buffer.len() < total {
-            buffer.resize(total, 0);
-        }
-        stream.read_exact(&mut buffer[have.min(total)..total])?;
-        let is_second = buffer[..head].windows(9).any(|bytes| bytes == b"v2.Reques");
-        let body = &buffer[head..total];
-        plain.resize(snap::raw::decompress_len(body).unwrap_or(0), 0);
+fn serve(stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
+    answer_all(stream, |head, body, plain| {
+        let is_second = head.windows(9).any(|bytes| bytes == b"v2.Reques");
         let live_from = state.lock().unwrap_or_else(PoisonError::into_inner).live_from;
-        let is_read = decoder.decompress(body, &mut plain).is_ok();
-        let found = take(&plain, is_second, live_from).filter(|_| is_read);
-        {
-            let counts = &mut state.lock().unwrap_or_else(PoisonError::into_inner).counts;
-            let found = found.unwrap_or(Counts { faults: 1, ..Counts::default() });
-            counts.requests += 1;
-            counts.body_bytes += length as u64;
-            counts.faults += found.faults;
-            counts.samples += found.samples;
-            counts.sum = counts.sum.wrapping_add(found.sum);
-            counts.live += found.live;
-            counts.live_age_ms += found.live_age_ms;
-            counts.live_age_max_ms = counts.live_age_max_ms.max(found.live_age_max_ms);
-        }
-        let samples = found.map_or(0, |found| found.samples);
-        let written = format!(
-            "HTTP/1.1 204 No Content\r\nX-Prometheus-Remote-Write-Samples-Written: {samples}\r\n\
+        let found = plain.and_then(|plain| take(plain, is_second, live_from));
+        let found = found.unwrap_or(Counts { faults: 1, ..Counts::default() });
+        let counts = &mut state.lock().unwrap_or_else(PoisonError::into_inner).counts;
+        counts.requests += 1;
+        counts.body_bytes += body.len() as u64;
+        counts.faults += found.faults;
+        counts.samples += found.samples;
+        counts.sum = counts.sum.wrapping_add(found.sum);
+        counts.live += found.live;
+        counts.live_age_ms += found.live_age_ms;
+        counts.live_age_max_ms = counts.live_age_max_ms.max(found.live_age_max_ms);
+        format!(
+            "HTTP/1.1 204 No Content\r\nX-Prometheus-Remote-Write-Samples-Written: {}\r\n\
              X-Prometheus-Remote-Write-Histograms-Written: 0\r\n\
-             X-Prometheus-Remote-Write-Exemplars-Written: 0\r\n\r\n"
-        );
-        stream.write_all(written.as_bytes())?;
-        have = 0;
-    }
+             X-Prometheus-Remote-Write-Exemplars-Written: 0\r\n\r\n",
+            found.samples
+        )
+        .into()
+    })
 }
 
 /// The samples of a request, of which each series has one.
