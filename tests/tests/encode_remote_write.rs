@@ -153,6 +153,26 @@ fn several_times_in_one_request() {
     }
 }
 
+/// Where every gap is a copy of the one before it, nothing but copies and literals is written for kilobytes.
+#[test]
+fn a_series_again_and_again_at_one_time() {
+    for protocol in PROTOCOLS {
+        let table = Arc::new(SeriesTable::default());
+        let shape = made::shape(&table, "host", &[], &[Series::gauge("a", &[])], &[]);
+        let mut encoder = Encoder::new(Options { protocol, ..Options::default() });
+        for tick in 0..12u64 {
+            let value = |n: u64| f64::from_bits((n + tick).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2);
+            let batches: Vec<Batch> =
+                (0..1500).map(|n| made::batch(&shape, NOW + tick as i64, &[value(n)])).collect();
+            let batches: Vec<&Batch> = batches.iter().collect();
+            let mut body = Vec::new();
+            let encoded = encoder.encode(&batches, &mut body);
+            wire::check(&body, &batches, encoder.options());
+            assert_eq!(encoded.planned, if tick == 0 && protocol == Protocol::V2 { 0 } else { 1500 });
+        }
+    }
+}
+
 #[test]
 fn a_batch_without_values_does_not_hide_a_change_of_time() {
     for protocol in PROTOCOLS {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::encode::layout::Ordered;
+use crate::encode::plan::Desk;
 use crate::encode::plan_chain::Chain;
 use crate::encode::protobuf::encode_varint;
 use crate::encode::remote_write::{Options, Protocol};
@@ -60,7 +61,7 @@ fn a_plan_is_smaller_than_what_a_matcher_finds_also_for_later_values() {
             layout.lay_out(&options, batches);
             let (mut ours, mut theirs) = (Vec::new(), Vec::new());
             encode_varint(layout.bytes.len() as u64, &mut ours);
-            plan.encode(batches, &mut Vec::new(), &mut ours);
+            plan.encode(batches, &mut Desk::default(), &mut ours);
             Matcher::default().encode_elements(&layout.bytes, &mut theirs);
             assert!(snap::raw::Decoder::new().decompress_vec(&ours).unwrap() == layout.bytes);
             println!(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::labels::Rewrite;
 use super::layout::{Frame, Layout, MAX_ORIGINS, Ordered};
-use super::plan::TIME_WIDTH;
+use super::plan::{Desk, TIME_WIDTH};
 use super::plan_cache::{BEST_AFTER, Found, Owner, PlanCache, SHARED};
 use super::plan_chain::Chain;
 use super::plan_search::Search;
@@ -79,7 +79,7 @@ pub struct Encoder {
     matcher: Matcher,
     order: Vec<u32>,
     key: Vec<u64>,
-    values: Vec<u64>,
+    desk: Desk,
     message: Vec<u8>,
     tail: Vec<u8>,
     /// The caller's buffer, while a request is written to it.
@@ -104,7 +104,7 @@ impl Encoder {
             matcher: Matcher::default(),
             order: Vec::new(),
             key: Vec::new(),
-            values: Vec::new(),
+            desk: Desk::default(),
             message: Vec::new(),
             tail: Vec::new(),
             body: Vec::new(),
@@ -191,15 +191,22 @@ impl Encoder {
     /// shape and whether its time differs from the one before.
     fn arrange<B: Borrow<Batch>>(&mut self, batches: &[B]) {
         let batch = |at: usize| batches[at].borrow();
-        self.order.clear();
         self.key.clear();
+        self.order.resize(batches.len(), 0);
         let mut from = 0;
         while from < batches.len() {
             let time = batch(from).time_ms;
             let same = (from..batches.len()).take_while(|&at| batch(at).time_ms == time).count();
-            self.order.extend(from as u32..(from + same) as u32);
-            let group = &mut self.order[from..];
-            group.sort_unstable_by_key(|&at| (batch(at as usize).shape().id(), at));
+            let places = from as u32..(from + same) as u32;
+            let group = &mut self.order[from..from + same];
+            let by_shape = |&at: &u32| (batch(at as usize).shape().id(), at);
+            // Requests of the same sources come in the same order, mostly: then that of the last one is right again.
+            let is_arranged = group.iter().all(|at| places.contains(at))
+                && group.windows(2).all(|pair| by_shape(&pair[0]) < by_shape(&pair[1]));
+            if !is_arranged {
+                group.iter_mut().zip(places).for_each(|(at, place)| *at = place);
+                group.sort_unstable_by_key(by_shape);
+            }
             self.key.extend(group.iter().enumerate().map(|(position, &at)| {
                 (batch(at as usize).shape().id() << 1) | u64::from(position == 0 && from > 0)
             }));
@@ -268,7 +275,7 @@ impl Encoder {
         }
         let Found::Plan(at) = found else { return false };
         let plan = self.cache.plan(at);
-        plan.encode(batches, &mut self.values, &mut self.body);
+        plan.encode(batches, &mut self.desk, &mut self.body);
         encoded.samples += plan.records.len();
         encoded.planned += plan.records.len();
         encoded.plain_bytes += plan.plain;
