@@ -96,7 +96,7 @@ fn table() {
     for _ in 0..1_000 {
         probe.tick();
     }
-    println!("{}", list::text());
+    println!("{}", list::text(list::Whose::Own));
     println!("a tick of all probes takes {} us", start.elapsed().as_micros() / 1_000);
 }
 
