@@ -40,6 +40,10 @@ impl Capabilities {
         self.0
     }
 
+    pub fn has(self, number: u32) -> bool {
+        self.0 >> number & 1 != 0
+    }
+
     /// What this thread may use.
     ///
     /// # Errors
@@ -54,7 +58,7 @@ impl Capabilities {
         Ok(Capabilities(u64::from(halves[1].permitted) << 32 | u64::from(halves[0].permitted)))
     }
 
-    /// Gives up, for good, what this thread has and the set has not. What it may use it uses from then on.
+    /// Gives up, for good, what this thread has and the set has not. Returns what is left, which is in effect from then on.
     ///
     /// # Errors
     /// As capset(2).
