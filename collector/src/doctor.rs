@@ -56,9 +56,7 @@ fn host_findings(options: &Options) -> Vec<Finding> {
     };
     let config = match &options.config_file {
         None => Ok("none, and none is needed".to_owned()),
-        Some(file) => {
-            daemon::check(file).map(|_| file.display().to_string())
-        }
+        Some(file) => daemon::check(file).map(|_| file.display().to_string()),
     };
     vec![
         finding("kernel", release),

@@ -33,22 +33,30 @@ struct Nobody {
     log: String,
 }
 
+/// Starts it as nobody, with what setpriv(1) may give.
+fn start_as_nobody(
+    setpriv: &Path,
+    folder: &Path,
+    port: u16,
+    privileges: &[String],
+    flags: &[String],
+) -> Process {
+    // The folder of a build may be closed to others.
+    let binary = folder.join("collector");
+    std::fs::copy(collector_binary(), &binary).unwrap();
+    for path in [folder, &binary] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let user = ["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"].map(String::from);
+    let program = [binary.display().to_string(), format!("--web.listen-address=127.0.0.1:{port}")];
+    let arguments = [&user, privileges, &program, flags].concat();
+    Process::start(setpriv, &arguments, &folder.join("nobody.log"))
+}
+
 impl Nobody {
     fn run(setpriv: &Path, folder: &Path, more: &[String]) -> Self {
-        // The folder of a build may be closed to others.
-        let binary = folder.join("collector");
-        std::fs::copy(collector_binary(), &binary).unwrap();
-        for path in [folder, &binary] {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        }
         let port = free_port();
-        let mut arguments: Vec<String> =
-            ["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"].map(String::from).into();
-        arguments.push(binary.display().to_string());
-        arguments.push(format!("--web.listen-address=127.0.0.1:{port}"));
-        arguments.extend(flags());
-        arguments.extend_from_slice(more);
-        let process = Process::start(setpriv, &arguments, &folder.join("nobody.log"));
+        let process = start_as_nobody(setpriv, folder, port, &[], &[&flags(), more].concat());
         let url = format!("http://127.0.0.1:{port}/metrics");
         let mut text = None;
         assert!(
@@ -191,22 +199,14 @@ fn with_what_the_unit_gives() {
     let sets = in_unit("AmbientCapabilities").to_lowercase().replace("cap_", "+").replace(' ', ",");
     assert_eq!(in_unit("AmbientCapabilities"), in_unit("CapabilityBoundingSet"));
     let folder = tempfile::tempdir().unwrap();
-    let binary = folder.path().join("collector");
-    std::fs::copy(collector_binary(), &binary).unwrap();
-    for path in [folder.path(), &binary] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
     let port = free_port();
-    let mut arguments: Vec<String> =
-        ["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"].map(String::from).into();
-    arguments.extend([format!("--inh-caps=-all,{sets}"), format!("--ambient-caps=-all,{sets}")]);
-    arguments.extend([binary.display().to_string(), format!("--web.listen-address=127.0.0.1:{port}")]);
     // SAFETY: the kernel reads the structure. A unit's LimitMEMLOCK= does the same; where it fails it is not needed.
     unsafe {
         let unlimited = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
         libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited);
     }
-    let process = Process::start(&setpriv, &arguments, &folder.path().join("log"));
+    let privileges = [format!("--inh-caps=-all,{sets}"), format!("--ambient-caps=-all,{sets}")];
+    let process = start_as_nobody(&setpriv, folder.path(), port, &privileges, &[]);
     let url = format!("http://127.0.0.1:{port}/metrics");
     let page = || collector_tests::exposition::parse(&get(&url)?.1).ok();
     let up = |page: &Page| page.samples.iter().filter(|s| s.name == "collector_ebpf_probe_up").count() > 0;
