@@ -6,8 +6,8 @@
 //! their end (fentry, fexit). `vfs_fsync_range` and `do_fsync` would do with less, but compilers make them a part of those
 //! that call them; what the table of system calls points to stays a function.
 //!
-//! Cost: some 250 ns for both; that is why the probe is off by default. It refuses what goes another way: readv and its like,
-//! splice, io_uring, memory that is mapped.
+//! Cost: some 250 ns for both; that is why the probe is off by default. It refuses what goes another way: readv and its
+//! like, splice, io_uring, memory that is mapped.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]

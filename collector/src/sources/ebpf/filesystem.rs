@@ -2,7 +2,8 @@
 //! file system.
 //!
 //! Kernel interface: the start and the end of `vfs_read`, `vfs_write` and of the system calls fsync(2) and fdatasync(2)
-//! (fentry, fexit), which a kernel that is locked down refuses. Cost: in the kernel some 250 ns for both, a tick some microseconds and no system call.
+//! (fentry, fexit), which a kernel that is locked down refuses. Cost: in the kernel some 250 ns for both, a tick some
+//! microseconds and no system call.
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
