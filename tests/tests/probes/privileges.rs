@@ -89,7 +89,7 @@ fn the_documented_capabilities_suffice_for_each_probe_and_none_once_it_counts() 
         let state = of(&lines, probe.name);
         match probe.name {
             "network" => {
-                assert!(state.starts_with("not_permitted: ") && state.contains("CAP_NET_ADMIN"), "{state}")
+                assert!(state.starts_with("not_permitted: ") && state.contains("CAP_NET_ADMIN"), "{state}");
             }
             "filesystem" if state.contains("locked down") => {}
             name => assert_eq!(state, "runs", "{name}"),
