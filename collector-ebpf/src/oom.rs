@@ -27,10 +27,12 @@ pub const KILLS_A_SECOND: u64 = 32;
 #[repr(C, align(64))]
 pub struct HostBank {
     pub kills: u64,
-    /// Kills that were not said, because there were too many or the buffer was full.
+    /// Kills that were not said, because there were too many in a second.
     pub unsaid: u64,
     /// The second in which kills were said last, and how many.
     pub second: u64,
     pub said: u64,
-    pub reserved: [u64; 4],
+    /// Kills that were not said, because nobody had taken those before out of the ring buffer.
+    pub full: u64,
+    pub reserved: [u64; 3],
 }

@@ -111,6 +111,11 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
     Flag::new("path.rootfs", FlagDefault::Text("/"), "Where the host's root file system is mounted."),
     Flag::new("path.udev.data", FlagDefault::Text("/run/udev/data"), "Where udev keeps its data."),
     Flag::new(
+        "privileges.drop",
+        FlagDefault::Switch(true),
+        "Give up at the start what only the loading of the kernel probes needs: capabilities, and system calls.",
+    ),
+    Flag::new(
         "log.level",
         FlagDefault::Text("info"),
         "Least severe level that is logged: debug, info, warn, error.",
@@ -162,6 +167,8 @@ pub struct Options {
     pub open_metrics: bool,
     pub target_api: bool,
     pub ebpf: EbpfOptions,
+    /// Whether what only the loading of probes needs is given up.
+    pub drop_privileges: bool,
     pub shard: Option<Shard>,
     pub log_level: LevelFilter,
     pub log_format: LogFormat,
@@ -403,6 +410,7 @@ fn resolve(parsed: Parsed) -> Result<Options, String> {
         telemetry_path,
         exporter_metrics: !values.switch("web.disable-exporter-metrics"),
         ebpf: probes::resolve(&values, log_level)?,
+        drop_privileges: values.switch("privileges.drop"),
         shard: resolve_shard(&values)?,
         max_requests: usize::try_from(at_least_0("web.max-requests")?).unwrap_or(usize::MAX),
         open_metrics: values.switch("web.enable-openmetrics"),

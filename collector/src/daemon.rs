@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod health;
+mod privileges;
 mod scraping;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::endpoints::Endpoints;
+use self::privileges::Loader;
 use self::scraping::Scraping;
 use crate::aggregate::Aggregator;
 use crate::cli::Options;
@@ -25,7 +27,7 @@ use crate::ring;
 use crate::self_metrics::{Counters, SelfReader};
 use crate::serve::{self, Listen, Parts, Reload, Server};
 use crate::sinks::remote_write::Command;
-use crate::sources::ebpf::EbpfReader;
+use crate::sources::ebpf::{EbpfOptions, EbpfReader};
 use crate::sources::host::HostReader;
 
 pub use health::ask;
@@ -53,12 +55,16 @@ pub fn run(options: &Options) -> ExitCode {
     crate::logging::install(options.log_format, options.log_level);
     options.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     crate::sys::memory::keep_small();
+    let loader = Loader::start();
+    if options.drop_privileges {
+        privileges::give_up(options);
+    }
     crate::sys::clock::follow_steps();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = runtime
-        .map_err(StartError::new)
-        .and_then(|runtime| runtime.block_on(async { Daemon::start(options).await?.serve().await }));
-    match result {
+    let run = |loader| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(async { Daemon::start(options).await?.serve(loader).await }))
+    };
+    match loader.and_then(run).unwrap_or_else(|error: std::io::Error| Err(StartError::new(error))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!(err = error.message.as_str(); "collector could not start");
@@ -71,8 +77,21 @@ pub fn run(options: &Options) -> ExitCode {
 ///
 /// # Errors
 /// Where it is wrong and how to mend it.
-pub fn check(file: &Path) -> Result<Config, config::ConfigError> {
-    config::read_config(file)
+pub fn check(file: &Path) -> Result<Config, String> {
+    let config = config::read_config(file).map_err(|error| error.to_string())?;
+    let chosen = chosen_probes(&EbpfOptions::default(), &config);
+    chosen.map_err(|fault| format!("{}: {fault}", file.display()))?;
+    Ok(config)
+}
+
+/// The kernel probes that the flags and the configuration ask for.
+///
+/// # Errors
+/// Where the configuration names one that there is not.
+pub fn chosen_probes(flags: &EbpfOptions, config: &Config) -> Result<EbpfOptions, String> {
+    let mut options = flags.clone();
+    options.choose(&config.host.ebpf).map_err(|fault| format!("host.ebpf: {fault}"))?;
+    Ok(options)
 }
 
 struct Daemon<'a> {
@@ -157,7 +176,7 @@ impl<'a> Daemon<'a> {
         })
     }
 
-    async fn serve(mut self) -> Result<(), StartError> {
+    async fn serve(mut self, loader: Loader) -> Result<(), StartError> {
         let listen = if self.options.systemd_socket {
             Listen::Systemd
         } else {
@@ -172,7 +191,7 @@ impl<'a> Daemon<'a> {
         let config = self.config.clone();
         self.apply(&config).await.map_err(StartError::new)?;
         self.schedule();
-        self.load_probes()?;
+        self.load_probes(loader)?;
         self.server.set_ready();
         tokio::spawn(forget_start());
         let listen = |kind: SignalKind| signal(kind).map_err(StartError::new);
@@ -204,22 +223,20 @@ impl<'a> Daemon<'a> {
     }
 
     /// Loads the kernel probes beside the rest, so that the first page need not wait for the verifier.
-    fn load_probes(&self) -> Result<(), StartError> {
-        let (mut options, labels) = (self.options.ebpf.clone(), self.config.host.labels.clone());
-        let chosen = options.choose(&self.config.host.ebpf);
-        chosen.map_err(|fault| StartError::new(format!("host.ebpf: {fault}")))?;
-        let (table, reader) = (self.table.clone(), self.reader.clone());
-        let load = move || {
+    fn load_probes(&self, loader: Loader) -> Result<(), StartError> {
+        let options = chosen_probes(&self.options.ebpf, &self.config).map_err(StartError::new)?;
+        let (labels, table) = (self.config.host.labels.clone(), self.table.clone());
+        let reader = self.reader.clone();
+        loader.run(move || {
             let probes = EbpfReader::start(&options, &labels, &table);
             reader.set_probes(Box::new(probes));
-        };
-        let thread = std::thread::Builder::new().name("ebpf-loader".into()).spawn(load);
-        thread.map(drop).map_err(StartError::new)
+        });
+        Ok(())
     }
 
     /// Makes endpoints and jobs those of `config`. A job that is wrong is found before anything is changed.
     async fn apply(&mut self, config: &Config) -> Result<(), String> {
-        self.options.ebpf.clone().choose(&config.host.ebpf).map_err(|fault| format!("host.ebpf: {fault}"))?;
+        chosen_probes(&self.options.ebpf, config)?;
         if config.host.ebpf != self.config.host.ebpf {
             log::warn!("host.ebpf has changed: probes are loaded at the next start");
         }
@@ -298,5 +315,21 @@ fn read_config(options: &Options) -> Result<Config, StartError> {
     match &options.config_file {
         Some(path) => config::read_config(path).map_err(StartError::new),
         None => Ok(Config::default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_knows_the_probes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("collector.yml");
+        std::fs::write(&file, "host: {ebpf: {irq: true, tcp: false}}").unwrap();
+        assert_eq!(check(&file).unwrap().host.ebpf.len(), 2);
+        std::fs::write(&file, "host: {ebpf: {irqs: true}}").unwrap();
+        let fault = check(&file).unwrap_err();
+        assert!(fault.contains("collector.yml: host.ebpf: no kernel probe \"irqs\""), "{fault}");
     }
 }

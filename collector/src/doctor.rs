@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cli::Options;
+use crate::daemon;
 use crate::model::SeriesTable;
 use crate::sources::ebpf::{EbpfOptions, EbpfReader, PROBES};
 use crate::sys::file::read_once;
@@ -22,7 +23,10 @@ struct Finding {
 /// The report.
 pub fn report(options: &Options) -> String {
     let mut findings = host_findings(options);
-    findings.extend(probe_findings(&options.ebpf));
+    // A configuration that is wrong has a finding of its own.
+    let config = options.config_file.as_deref().and_then(|file| daemon::check(file).ok()).unwrap_or_default();
+    let wanted = daemon::chosen_probes(&options.ebpf, &config).unwrap_or_else(|_| options.ebpf.clone());
+    findings.extend(probe_findings(&wanted));
     let mut out = String::new();
     for Finding { feature, good, remark } in findings {
         let _ = writeln!(out, "{} {feature:<22} {remark}", if good { "ok  " } else { "FAIL" });
@@ -52,9 +56,7 @@ fn host_findings(options: &Options) -> Vec<Finding> {
     };
     let config = match &options.config_file {
         None => Ok("none, and none is needed".to_owned()),
-        Some(file) => {
-            crate::daemon::check(file).map(|_| file.display().to_string()).map_err(|e| e.to_string())
-        }
+        Some(file) => daemon::check(file).map(|_| file.display().to_string()),
     };
     vec![
         finding("kernel", release),
@@ -66,17 +68,47 @@ fn host_findings(options: &Options) -> Vec<Finding> {
     ]
 }
 
-/// Starts every probe, one after the other.
-fn probe_findings(options: &EbpfOptions) -> Vec<Finding> {
+/// Starts every probe, one after the other; `wanted` are those that a run would start.
+fn probe_findings(wanted: &EbpfOptions) -> Vec<Finding> {
     let mut findings = Vec::new();
     for probe in PROBES {
-        let options = EbpfOptions { probes: vec![probe.name.to_owned()], ..options.clone() };
+        let options = EbpfOptions { probes: vec![probe.name.to_owned()], ..wanted.clone() };
         let reader = EbpfReader::start(&options, &[], &Arc::<SeriesTable>::default());
         let (good, remark) = match reader.failures().next() {
             None => (true, probe.about.to_owned()),
             Some((_, reason, text)) => (false, format!("{reason}: {text}")),
         };
+        let is_wanted = wanted.probes.iter().any(|name| name == probe.name);
+        let remark = format!("{}: {remark}", if is_wanted { "on" } else { "off" });
         findings.push(Finding { feature: format!("probe {}", probe.name), good, remark });
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_on_or_off_as_the_configuration_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("collector.yml");
+        std::fs::write(&file, "host: {ebpf: {irq: true, tcp: false}}").unwrap();
+        let arguments = vec!["doctor".to_owned(), format!("--config.file={}", file.display())];
+        let Ok(crate::cli::Command::Look(_, options)) = crate::cli::parse(arguments) else { panic!() };
+        let report = |options| {
+            let text = report(options);
+            let of = |name: &str| {
+                let line = text.lines().find(|line| line.contains(&format!(" {name} "))).unwrap();
+                line.split_once(name).unwrap().1.trim_start().to_owned()
+            };
+            ["probe irq", "probe tcp", "probe oom", "configuration"].map(of)
+        };
+        let [irq, tcp, oom, configuration] = report(&options);
+        assert!(irq.starts_with("on: ") && tcp.starts_with("off: ") && oom.starts_with("on: "));
+        assert!(configuration.ends_with("collector.yml"), "{configuration}");
+        std::fs::write(&file, "host: {ebpf: {irqs: true}}").unwrap();
+        let [irq, .., configuration] = report(&options);
+        assert!(irq.starts_with("off: ") && configuration.contains("no kernel probe \"irqs\""));
+    }
 }

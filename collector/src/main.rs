@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use collector::cli::{self, Command, Look};
+use collector::sources::ebpf::list::Whose;
 use collector::{daemon, doctor};
 
 fn main() -> ExitCode {
@@ -17,7 +18,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Command::Look(Look::Probes, _)) => {
-            print!("{}", collector::sources::ebpf::list::text());
+            print!("{}", collector::sources::ebpf::list::text(Whose::Everybody));
             ExitCode::SUCCESS
         }
         Ok(Command::Look(Look::Host, options)) => {

@@ -16,6 +16,8 @@ mod irq;
 mod memory;
 #[path = "probes/network.rs"]
 mod network;
+#[path = "probes/privileges.rs"]
+mod privileges;
 #[path = "probes/processes.rs"]
 mod processes;
 #[path = "probes/programs.rs"]

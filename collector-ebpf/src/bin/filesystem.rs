@@ -1,12 +1,13 @@
 //! The probe of file systems: how long reads, writes and fsyncs take, what they move and how they fail, by the type of the
 //! file system.
 //!
-//! Kernel interface: the functions `vfs_read` and `vfs_write`, whose first argument of four is the file, and `do_fsync`, which
-//! takes a descriptor; at their start and at their end (fentry, fexit). `vfs_fsync_range` would be given the file, but
-//! compilers make it a part of those that call it; where they have done so with `do_fsync` too, fsyncs are not counted.
+//! Kernel interface: the functions `vfs_read` and `vfs_write`, whose first argument of four is the file; and those of the
+//! system calls fsync(2) and fdatasync(2), which are given the registers, and in them a descriptor; at their start and at
+//! their end (fentry, fexit). `vfs_fsync_range` and `do_fsync` would do with less, but compilers make them a part of those
+//! that call them; what the table of system calls points to stays a function.
 //!
-//! Cost: some 150 ns each; that is why the probe is off by default. It refuses what goes another way: readv and its like,
-//! splice, io_uring, memory that is mapped.
+//! Cost: some 250 ns for both; that is why the probe is off by default. It refuses what goes another way: readv and its
+//! like, splice, io_uring, memory that is mapped.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -45,6 +46,8 @@ mod kernel_side {
         FILES_TABLE,
         TABLE_FILES,
         TABLE_SIZE,
+        /// Offset of a system call's first argument within `pt_regs`.
+        REGISTERS_FIRST,
         /// How many low bits of a pid choose its place in `STARTED`.
         TASK_BITS,
         /// One less than the rows, which are a power of two.
@@ -165,16 +168,20 @@ mod kernel_side {
         }
     }
 
-    #[fentry(function = "do_fsync")]
+    /// For both calls.
+    #[fentry(function = "__x64_sys_fsync")]
     fn fs_fsync_enter(_: FEntryContext) -> i32 {
         enter(FSYNC)
     }
 
-    #[fexit(function = "do_fsync")]
+    /// For both calls.
+    #[fexit(function = "__x64_sys_fsync")]
     fn fs_fsync_exit(context: FExitContext) -> i32 {
+        // SAFETY: a member of the registers that the call was given.
+        let descriptor: u32 = unsafe { Probed::member(context.arg::<Object>(0), REGISTERS_FIRST.load()) };
         // Where there is no such file there is no type.
-        match file_of(context.arg(0)) {
-            Some(file) => exit::<Probed>(FSYNC, file, i64::from(context.arg::<i32>(2))),
+        match file_of(descriptor) {
+            Some(file) => exit::<Probed>(FSYNC, file, context.arg(1)),
             None => 0,
         }
     }

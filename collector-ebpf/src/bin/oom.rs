@@ -59,7 +59,7 @@ mod kernel_side {
         if !may_say(bank) {
             return add(&mut bank.unsaid, 1);
         }
-        let Some(mut entry) = KILLS.reserve::<Kill>(0) else { return add(&mut bank.unsaid, 1) };
+        let Some(mut entry) = KILLS.reserve::<Kill>(0) else { return add(&mut bank.full, 1) };
         let kill = entry.as_mut_ptr();
         // SAFETY: every member is written before the entry is handed over, but for names beyond `levels`, which are
         // then written as empty; pointers are followed with checks.

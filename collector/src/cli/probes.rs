@@ -20,7 +20,7 @@ pub static PROBE_FLAGS: &[Flag] = &[
     Flag::new(
         "ebpf.filesystem",
         FlagDefault::Switch(false),
-        "Measure reads, writes and fsyncs by type of file system; costs some 150 ns for each, and no lockdown.",
+        "Measure reads, writes and fsyncs by type of file system; costs some 250 ns for each, and no lockdown.",
     ),
     Flag::new(
         "ebpf.irq",

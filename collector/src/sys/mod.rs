@@ -17,6 +17,7 @@ pub mod mounts;
 pub mod netlink;
 pub mod network_octets;
 pub mod perf;
+pub mod privileges;
 pub mod sockets;
 pub mod sysfs;
 pub mod tcp_sockets;

@@ -3,9 +3,12 @@
 use std::io::{Read, Write, pipe};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
+use std::time::Duration;
 
 use collector::sources::ebpf::{EbpfOptions, Method, PROBES, list};
+use collector_tests::cgroup::{Cgroup, Hierarchy, shell_in};
 use collector_tests::probe::{Probe, alone};
+use collector_tests::skip::root_or_skip;
 
 const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
@@ -96,8 +99,55 @@ fn table() {
     for _ in 0..1_000 {
         probe.tick();
     }
-    println!("{}", list::text());
+    println!("{}", list::text(list::Whose::Own));
     println!("a tick of all probes takes {} us", start.elapsed().as_micros() / 1_000);
+}
+
+/// What this thread or process has had of the CPUs.
+pub(crate) fn cpu_time(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes the time, which outlives the call.
+    assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut time) }, 0);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs().try_into().unwrap())
+}
+
+/// What a tick costs where there are many cgroups, each of which does a little between two ticks.
+#[test]
+#[ignore = "a measurement: cargo xtask bench ebpf"]
+fn many_cgroups() {
+    const CGROUPS: usize = 500;
+    const TICKS: usize = 8;
+    let test = "many_cgroups";
+    let _alone = alone();
+    if !root_or_skip(test) {
+        return;
+    }
+    let cgroups: Vec<_> =
+        (0..CGROUPS).map_while(|_| Cgroup::create_or_skip(test, Hierarchy::Of("cpu"))).collect();
+    let probes = PROBES.iter().filter(|probe| probe.default_on).map(|probe| probe.name.to_owned()).collect();
+    let options = EbpfOptions { probes, ..EbpfOptions::default() };
+    let Some(mut probe) = Probe::start_or_skip(test, &options) else { return };
+    // A shell goes through all of them, and starts a program in each.
+    let folders: Vec<_> = cgroups.iter().map(|cgroup| cgroup.folder.to_str().unwrap()).collect();
+    let visit = "for folder in \"$0\" \"$@\"; do echo $$ > $folder/cgroup.procs; /bin/true; done; echo $$ > $0/cgroup.procs";
+    let mut ticks = Vec::new();
+    for _ in 0..=TICKS {
+        assert!(shell_in::<Cgroup>(&[], visit, &folders).status().unwrap().success());
+        let before = cpu_time(libc::CLOCK_THREAD_CPUTIME_ID);
+        probe.tick();
+        ticks.push(cpu_time(libc::CLOCK_THREAD_CPUTIME_ID) - before);
+    }
+    let shown: usize = probe.batches.iter().map(|batch| batch.values.len()).sum();
+    // The first one reads the names.
+    let first = ticks.remove(0);
+    ticks.sort();
+    println!(
+        "{CGROUPS} cgroups: a tick of the default probes takes {} us of CPU ({} to {}; the first one {}), for {shown} values",
+        ticks[TICKS / 2].as_micros(),
+        ticks[0].as_micros(),
+        ticks[TICKS - 1].as_micros(),
+        first.as_micros()
+    );
 }
 
 fn print(probe: &mut Probe, load: &str) {

@@ -109,6 +109,21 @@ fn too_many_cgroups_are_said_and_cost_the_host_nothing() {
     assert!(counted >= 200.0 && counted <= CGROUPS as f64 + 50.0, "those with a slot are counted: {counted}");
 }
 
+/// So many kills at once, in cgroups whose memory is too small.
+fn kill_at_once(cgroups: &[Cgroup], number: usize) {
+    let script = "exec dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null";
+    let storm: Vec<_> = (0..number).map(|_| shell_in(cgroups, script, &[]).spawn().unwrap()).collect();
+    let ended: Vec<_> = storm.into_iter().map(|mut child| child.wait().unwrap()).collect();
+    assert!(ended.iter().all(|status| !status.success()), "64 MiB do not fit into 16");
+}
+
+/// How many kills of that cgroup were said, and how many were not for either limit.
+fn said(probe: &Probe, name: &str) -> [f64; 3] {
+    let lost = |limit| probe.value("collector_ebpf_lost_total", &[("probe", "oom"), ("limit", limit)]);
+    let said = probe.value("collector_cgroup_oom_kills_total", &[("cgroup", &format!("/{name}"))]);
+    [said, lost("kills_a_second"), lost("ring_buffer")]
+}
+
 #[test]
 fn every_kill_of_a_storm_is_said_or_counted() {
     const AT_ONCE: usize = 60;
@@ -121,15 +136,52 @@ fn every_kill_of_a_storm_is_said_or_counted() {
     let name = format!("collector-storm-{}", std::process::id());
     let before = probe.before(&[("collector_oom_kills_total", vec![])]);
     let Some(cgroups) = Cgroup::limited_or_skip(test, &name, "16M") else { return };
-    let script = "exec dd if=/dev/zero of=/dev/null bs=64M count=1 2>/dev/null";
-    let storm: Vec<_> = (0..AT_ONCE).map(|_| shell_in(&cgroups, script, &[]).spawn().unwrap()).collect();
-    let ended: Vec<_> = storm.into_iter().map(|mut child| child.wait().unwrap()).collect();
-    assert!(ended.iter().all(|status| !status.success()), "64 MiB do not fit into 16");
+    kill_at_once(&cgroups, AT_ONCE);
     let grown = probe.grown(&before);
-    let said = probe.value("collector_cgroup_oom_kills_total", &[("cgroup", &format!("/{name}"))]);
-    let unsaid = probe.value("collector_ebpf_lost_total", &[("probe", "oom"), ("limit", "kills_a_second")]);
-    eprintln!("{test}: {} kills, {said} said, {unsaid} not", grown[0]);
+    let [said, too_many, overrun] = said(&probe, &name);
+    eprintln!("{test}: {} kills, {said} said, {too_many} not", grown[0]);
     // A shell may be killed before it is the program.
     assert!(grown[0] >= AT_ONCE as f64 && said >= 32.0, "{grown:?}, {said} said");
-    assert_eq!(said + unsaid, grown[0], "each kill is said, or counted as unsaid");
+    assert_eq!(said + too_many, grown[0], "each kill is said, or counted as unsaid");
+    assert_eq!(overrun, 0.0, "one second's kills fit into the buffer");
+}
+
+#[test]
+fn a_ring_buffer_that_nobody_empties_costs_what_does_not_fit() {
+    /// More than fit, and in more seconds than it takes to say them.
+    const KILLS: usize = 180;
+    const AT_ONCE: usize = 30;
+    let test = "a_ring_buffer_that_nobody_empties_costs_what_does_not_fit";
+    let _alone = alone();
+    if !root_or_skip(test) {
+        return;
+    }
+    let probes = ["oom", "process"].map(str::to_owned).into();
+    let options = EbpfOptions { probes, ..EbpfOptions::default() };
+    let Some(mut probe) = Probe::start_or_skip(test, &options) else { return };
+    let name = format!("collector-overrun-{}", std::process::id());
+    let wanted =
+        [("collector_oom_kills_total", vec![]), ("collector_process_killed_total", vec![("signal", "9")])];
+    let before = probe.before(&wanted);
+    let Some(cgroups) = Cgroup::limited_or_skip(test, &name, "16M") else { return };
+    for _ in 0..KILLS / AT_ONCE {
+        let second = std::time::Instant::now() + std::time::Duration::from_secs(1);
+        kill_at_once(&cgroups, AT_ONCE);
+        std::thread::sleep(second.saturating_duration_since(std::time::Instant::now()));
+    }
+    let grown = probe.grown(&before);
+    let [first, too_many, overrun] = said(&probe, &name);
+    eprintln!("{test}: {grown:?}, {first} said, {too_many} too many, {overrun} did not fit");
+    // The buffer has room for 106.
+    assert!(grown[0] >= KILLS as f64 && overrun > 0.0 && first > 90.0, "{first} said, {overrun} did not fit");
+    assert_eq!(
+        first + too_many + overrun,
+        grown[0],
+        "each kill is said, or counted by the limit that it met"
+    );
+    assert!(grown[1] >= KILLS as f64, "another probe lost nothing: {grown:?}");
+    // What comes after the buffer was emptied is said again.
+    kill_at_once(&cgroups, 1);
+    probe.tick();
+    assert!(said(&probe, &name)[0] > first, "the next kill is said");
 }

@@ -3,11 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::time::Duration;
 
 use collector_tests::cgroup::{Cgroup, Hierarchy, shell_in};
 use collector_tests::probe::{Probe, alone};
-use collector_tests::skip::skip;
+use collector_tests::skip::{program_or_skip, skip};
 
 use super::near;
 
@@ -140,7 +141,7 @@ fn connections_are_counted_by_their_fate() {
 }
 
 /// A counter of /proc/net/snmp.
-fn snmp(protocol: &str, counter: &str) -> f64 {
+pub(crate) fn snmp(protocol: &str, counter: &str) -> f64 {
     let text = std::fs::read_to_string("/proc/net/snmp").unwrap();
     let mut lines = text.lines().filter(|line| line.starts_with(&format!("{protocol}:")));
     let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
@@ -186,4 +187,104 @@ fn drops_are_counted_by_the_kernels_reason() {
     near("datagrams for nobody", grown[1], 50.0, 5.0);
     near("the kernel's own count of the former", full, dropped, 0.0);
     near("the kernel's own count of the latter", nobody, 50.0, 5.0);
+}
+
+/// What loopback does to packets, until it is dropped.
+struct Netem(std::path::PathBuf);
+
+impl Netem {
+    fn start_or_skip(test: &str, what: &[&str]) -> Option<Self> {
+        let netem = Netem(program_or_skip(test, &["tc"])?);
+        let output = netem.tc("add").args(["netem"]).args(what).output().unwrap();
+        if !output.status.success() {
+            skip(test, &format!("netem: {}", String::from_utf8_lossy(&output.stderr).trim()));
+            return None;
+        }
+        Some(netem)
+    }
+
+    fn tc(&self, what: &str) -> Command {
+        let mut command = Command::new(&self.0);
+        command.args(["qdisc", what, "dev", "lo", "root"]);
+        command
+    }
+}
+
+impl Drop for Netem {
+    fn drop(&mut self) {
+        let _ = self.tc("del").output();
+    }
+}
+
+/// Connections over which a byte goes there and back.
+fn there_and_back(connections: usize) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        for _ in 0..connections {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            stream.write_all(&byte).unwrap();
+        }
+    });
+    for _ in 0..connections {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"x").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    }
+    server.join().unwrap();
+}
+
+#[test]
+#[ignore = "run in a guest by `cargo xtask vm`"]
+fn connects_and_round_trips_take_the_delay_of_netem() {
+    const CONNECTIONS: usize = 20;
+    let test = "connects_and_round_trips_take_the_delay_of_netem";
+    let _alone = alone();
+    let Some(mut probe) = Probe::named_or_skip(test, "tcp") else { return };
+    let Some(_netem) = Netem::start_or_skip(test, &["delay", "60ms"]) else { return };
+    let (connect, rtt) = ("collector_tcp_connect_seconds", "collector_tcp_smoothed_rtt_seconds");
+    let names = [connect, rtt].map(|name| [format!("{name}_bucket"), format!("{name}_count")]);
+    let wanted: Vec<_> = names
+        .iter()
+        .flat_map(|[bucket, count]| {
+            let at = |le| (bucket.as_str(), vec![("le", le)]);
+            [at("0.1"), at("0.25"), (count.as_str(), vec![])]
+        })
+        .collect();
+    let before = probe.before(&wanted);
+    there_and_back(CONNECTIONS);
+    // The last packets of the last connection are on their way.
+    std::thread::sleep(Duration::from_millis(400));
+    let grown = probe.grown(&before);
+    eprintln!("{test}: {grown:?}");
+    // A packet waits 60 ms each way, and the emulated machine is late now and then.
+    let number = CONNECTIONS as f64;
+    assert!(grown[0] == 0.0 && grown[1] >= 0.8 * number && grown[2] == number, "connects: {grown:?}");
+    assert!(
+        grown[3] == 0.0 && grown[4] >= 1.5 * number && grown[5] >= 1.9 * number,
+        "round trips: {grown:?}"
+    );
+}
+
+#[test]
+#[ignore = "run in a guest by `cargo xtask vm`"]
+fn retransmits_are_those_of_netem() {
+    const STREAM: usize = 6_000_000;
+    let test = "retransmits_are_those_of_netem";
+    let _alone = alone();
+    let Some(mut probe) = Probe::named_or_skip(test, "tcp") else { return };
+    let Some(_netem) = Netem::start_or_skip(test, &["delay", "2ms", "loss", "8%"]) else { return };
+    let before = probe.before(&[("collector_tcp_retransmits_total", vec![("family", "ipv4")])]);
+    let kernel = snmp("Tcp", "RetransSegs");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let sender = std::thread::spawn(move || stream.write_all(&vec![1; STREAM]).unwrap());
+    assert_eq!(listener.accept().unwrap().0.read_to_end(&mut Vec::new()).unwrap(), STREAM);
+    sender.join().unwrap();
+    let (grown, kernel) = (probe.grown(&before), snmp("Tcp", "RetransSegs") - kernel);
+    eprintln!("{test}: {grown:?}, the kernel {kernel}");
+    // What the kernel sends again in one piece it counts by its segments.
+    assert!(kernel > 0.0 && grown[0] > 0.0 && grown[0] <= kernel, "{grown:?}, the kernel {kernel}");
 }

@@ -126,7 +126,7 @@ fn from_kernel(test: &str) -> Option<BTreeMap<String, u32>> {
         let probes = wanted.map(|probe| probe.name.to_owned()).collect();
         let options = EbpfOptions { probes, attachment, ..EbpfOptions::default() };
         let _probe = Probe::start_or_skip(test, &options)?;
-        for (probe, program, count) in list::verified_instructions() {
+        for (probe, program, count) in list::verified_instructions(list::Whose::Own) {
             all.insert(format!("{probe} {program}"), count);
         }
     }

@@ -6,6 +6,7 @@ use collector_tests::cgroup::{Cgroup, Hierarchy, shell_in};
 use collector_tests::probe::{Probe, alone};
 use collector_tests::skip::skip;
 
+use super::cost::cpu_time;
 use super::near;
 
 const SLEEPS: usize = 40;
@@ -15,17 +16,17 @@ const BLOCK: Duration = Duration::from_millis(150);
 const MOVES: usize = 100;
 const BUSY: Duration = Duration::from_millis(400);
 
-/// Runs the worker in the cgroup, and returns the seconds that it says: those of its own CPU time, and those in which it was
-/// blocked.
-fn run_worker(cgroup: &Cgroup) -> (f64, f64) {
+/// Runs the worker in the cgroup, and returns the seconds that it says: those of its own CPU time, those in which it was
+/// blocked, and those of its process with the program's start.
+fn run_worker(cgroup: &Cgroup) -> [f64; 3] {
     let this = std::env::current_exe().unwrap();
     let script = "exec \"$0\" --exact scheduler::worker --ignored --nocapture";
     let output = shell_in(&[cgroup], script, &[this.to_str().unwrap()]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = text.lines().find_map(|line| line.split("SAID ").nth(1));
     let said = said.unwrap_or_else(|| panic!("{text} {}", String::from_utf8_lossy(&output.stderr)));
-    let mut numbers = said.split(' ').map(|number| number.parse::<f64>().unwrap());
-    (numbers.next().unwrap(), numbers.next().unwrap())
+    let numbers: Vec<f64> = said.split(' ').map(|number| number.parse().unwrap()).collect();
+    numbers.try_into().unwrap()
 }
 
 fn pin(cpu: usize) {
@@ -76,7 +77,8 @@ fn worker() {
     std::thread::sleep(SLEEP);
     let account = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     let ns: f64 = account.split(' ').next().unwrap().parse().unwrap();
-    println!("\nSAID {} {}", ns / 1e9, blocked.as_secs_f64());
+    let process = cpu_time(libc::CLOCK_PROCESS_CPUTIME_ID).as_secs_f64();
+    println!("\nSAID {} {} {process}", ns / 1e9, blocked.as_secs_f64());
 }
 
 #[test]
@@ -100,15 +102,20 @@ fn time_on_and_off_the_cpu_is_that_of_the_worker() {
         ("collector_task_on_cpu_seconds_count", vec![]),
         ("collector_context_switches_total", vec![]),
     ]);
-    let (own, block) = run_worker(&cgroup);
+    let [own, block, process] = run_worker(&cgroup);
     let grown = probe.grown(&before);
     let of = |name: &str| probe.value(name, &[("cgroup", &cgroup.path)]);
     let (on, off) =
         (of("collector_cgroup_task_on_cpu_seconds_total"), of("collector_cgroup_task_blocked_seconds_total"));
     let moves = of("collector_cgroup_task_migrations_total");
-    eprintln!("{test}: on {on}, own {own}; off {off}, blocked {block}; {moves} moves; {grown:?}");
-    // The shell and the program's start come on top, and interrupts are in the probe's clock.
-    assert!(on >= 0.98 * own && on <= 1.05 * own + 0.1, "{on} s on a CPU, the worker's account says {own}");
+    eprintln!(
+        "{test}: on {on}, own {own} of {process}; off {off}, blocked {block}; {moves} moves; {grown:?}"
+    );
+    // The start of the process, and its children, come on top; interrupts are in the probe's clock.
+    assert!(
+        on >= 0.98 * own && on <= 1.05 * process + 0.1,
+        "{on} s on a CPU, the worker's account says {own}, that of its process {process}"
+    );
     // The children's sleep is interruptible; their parent begins to wait a little after they began.
     near("seconds blocked", off, block, 0.05 * block);
     // The shell, its program and the children may be moved too: they are few.

@@ -54,7 +54,7 @@ fn the_memory_of_all_maps_is_bounded() {
     let options = EbpfOptions { probes: probes.collect(), ..EbpfOptions::default() };
     let Some(mut probe) = Probe::start_or_skip(test, &options) else { return };
     probe.tick();
-    let text = list::text();
+    let text = list::text(list::Whose::Own);
     println!("{text}");
     let bytes = text
         .lines()

@@ -7,6 +7,7 @@ use collector_tests::cgroup::{Cgroup, Hierarchy, shell_in};
 use collector_tests::probe::{Probe, alone};
 
 use super::near;
+use super::network::snmp;
 
 const DATAGRAMS: usize = 500;
 /// With the headers of UDP and IP.
@@ -66,12 +67,17 @@ fn datagrams_are_counted_to_the_last_byte() {
 
 #[test]
 fn a_stream_is_counted_with_its_headers() {
+    /// What a segment holds over loopback, at the most.
+    const SEGMENT: f64 = 65_483.0;
     let _alone = alone();
+    let before = snmp("Tcp", "RetransSegs");
     let Some(found) = traffic("a_stream_is_counted_with_its_headers", "stream") else { return };
+    // On a machine that is slow to acknowledge, what has come already may be sent again.
+    let again = SEGMENT * (snmp("Tcp", "RetransSegs") - before);
     // Data and acknowledgements have an IP header and one of TCP with its time stamps.
     let (stream, header) = (STREAM as f64, 52.0);
     near("packets sent", found[3], found[2], 3.0);
-    near("bytes received", found[0], stream + header * found[2], 300.0);
+    near("bytes received", found[0], stream + header * found[2] + again / 2.0, 300.0 + again / 2.0);
     // What is sent as one, and cut later, has one header.
     assert!(found[1] > stream && found[1] <= found[0] + 300.0, "{found:?}");
 }

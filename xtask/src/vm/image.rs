@@ -9,10 +9,10 @@ use anyhow::{Context as _, bail};
 use super::packages::{Files, run};
 
 /// Modules of devices that the tests want.
-const MODULES: &[&str] = &["kernel/drivers/block/loop.ko"];
+const MODULES: &[&str] = &["kernel/drivers/block/loop.ko", "kernel/net/sched/sch_netem.ko"];
 
 /// Programs of this host that can more than busybox' own.
-const PROGRAMS: &[&str] = &["/usr/bin/setpriv"];
+const PROGRAMS: &[&str] = &["/usr/bin/setpriv", "/usr/sbin/tc"];
 
 /// What the guest runs first. It powers off at its end, whatever comes.
 const INIT: &str = r#"#!/bin/sh
@@ -33,8 +33,8 @@ for program in /tests/*; do
     # That one reads the sources.
     timeout 600 $program --test-threads 1 --skip the_table_of_programs 2>&1
 done
-# It changes how a device throttles, and so runs only here.
-/tests/probes --ignored times_are_kept 2>&1
+# They change how a device throttles, and how long packets of everybody take, and so run only here.
+/tests/probes --ignored --test-threads 1 times_are_kept of_netem 2>&1
 sed 's/^/SKIPPED /' /tmp/skips 2>/dev/null
 echo END
 poweroff -f

@@ -30,12 +30,15 @@ pub(super) struct Hierarchies {
 }
 
 impl Hierarchies {
-    /// Reads the text of a mountinfo file (proc_pid_mountinfo(5)). Of several mounts the first of each kind counts.
+    /// Reads the text of a mountinfo file (proc_pid_mountinfo(5)). Of several mounts of a kind that one counts which shows
+    /// most of the hierarchy: a container has one of its own part too.
     pub(super) fn parse(mountinfo: &[u8]) -> Self {
         let mut found = Hierarchies::default();
+        let mut best = [i64::MIN; 3];
         for line in text::lines(mountinfo) {
             let mut fields = text::words(line);
-            let Some(mount) = fields.nth(4) else { continue };
+            let (Some(root), Some(mount)) = (fields.nth(3), fields.next()) else { continue };
+            let height = height(root);
             let mut rest = fields.skip_while(|&word| word != b"-").skip(1);
             let (kind, options) = (rest.next(), rest.nth(1).unwrap_or_default());
             let has = |controller: &[u8]| options.split(|&b| b == b',').any(|option| option == controller);
@@ -44,12 +47,20 @@ impl Hierarchies {
                 (kind == Some(b"cgroup") && has(b"cpu"), &mut found.cpu),
                 (kind == Some(b"cgroup") && has(b"blkio"), &mut found.blkio),
             ];
-            for (_, slot) in slots.into_iter().filter(|(fits, _)| *fits) {
-                slot.get_or_insert_with(|| unescape(mount));
+            for ((fits, slot), best) in slots.into_iter().zip(&mut best) {
+                if fits && height > *best {
+                    (*slot, *best) = (Some(unescape(mount)), height);
+                }
             }
         }
         found
     }
+}
+
+/// How far above the cgroup namespace's root, or below it, the root of a mount lies: `/../..` is 2, `/docker/c` is -2.
+fn height(root: &[u8]) -> i64 {
+    let levels = root.split(|&b| b == b'/').filter(|level| !level.is_empty());
+    levels.map(|level| if level == b".." { 1 } else { -1 }).sum()
 }
 
 /// A path of mountinfo, in which blanks and backslashes stand as `\040`.
@@ -198,6 +209,23 @@ mod tests {
         let pure =
             Hierarchies::parse(b"23 20 0:4 / /c\\040g rw - cgroup2 none rw\ncut\n25 1 0:2 / /x rw -\n");
         assert_eq!(pure, Hierarchies { unified: Some("/c g".into()), ..Hierarchies::default() });
+    }
+
+    #[test]
+    fn a_container_takes_the_hosts_hierarchy_where_it_sees_it() {
+        // Its own part comes first, as a subtree or as the root of a namespace.
+        for (own, host) in [("/docker/c", "/"), ("/", "/../.."), ("/", "/")] {
+            let text = format!(
+                "22 20 0:3 {own} /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu\n\
+                 30 20 0:3 {host} /host/sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu\n"
+            );
+            let expected = if own == host { "/sys/fs/cgroup/cpu" } else { "/host/sys/fs/cgroup/cpu" };
+            assert_eq!(
+                Hierarchies::parse(text.as_bytes()).cpu.as_deref(),
+                Some(Path::new(expected)),
+                "{host}"
+            );
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The probe of file systems: how long reads, writes and fsyncs take, what they move and how they fail, by the type of the
 //! file system.
 //!
-//! Kernel interface: the start and the end of `vfs_read`, `vfs_write` and `do_fsync` (fentry, fexit), which a kernel
-//! that is locked down refuses. Cost: in the kernel some 150 ns each, a tick some microseconds and no system call.
+//! Kernel interface: the start and the end of `vfs_read`, `vfs_write` and of the system calls fsync(2) and fdatasync(2)
+//! (fentry, fexit), which a kernel that is locked down refuses. Cost: in the kernel some 250 ns for both, a tick some
+//! microseconds and no system call.
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
@@ -54,11 +55,25 @@ const HOOKS: &[Hook] = &[
     Hook::new("vfs_write", "fs_write_enter", "fs_write_enter"),
     Hook::new("vfs_write", "fs_write_exit", "fs_write_exit"),
 ];
-/// Not where the compiler has made it a part of the system calls, which take no file.
-const SYNCS: &[Hook] = &[
-    Hook::new("do_fsync", "fs_fsync_enter", "fs_fsync_enter"),
-    Hook::new("do_fsync", "fs_fsync_exit", "fs_fsync_exit"),
-];
+/// What the table of system calls points to; the rest on their way the compiler may have made a part of something else.
+const SYNCS: &[Hook] = if cfg!(target_arch = "aarch64") {
+    &[
+        Hook::new("__arm64_sys_fsync", "fs_fsync_enter", "fs_fsync_enter"),
+        Hook::new("__arm64_sys_fsync", "fs_fsync_exit", "fs_fsync_exit"),
+        Hook::new("__arm64_sys_fdatasync", "fs_fsync_enter", "fs_fsync_enter"),
+        Hook::new("__arm64_sys_fdatasync", "fs_fsync_exit", "fs_fsync_exit"),
+    ]
+} else {
+    &[
+        Hook::new("__x64_sys_fsync", "fs_fsync_enter", "fs_fsync_enter"),
+        Hook::new("__x64_sys_fsync", "fs_fsync_exit", "fs_fsync_exit"),
+        Hook::new("__x64_sys_fdatasync", "fs_fsync_enter", "fs_fsync_enter"),
+        Hook::new("__x64_sys_fdatasync", "fs_fsync_exit", "fs_fsync_exit"),
+    ]
+};
+
+/// The register that holds the first argument of a system call; `regs` is an array of all.
+const FIRST_ARGUMENT: &str = if cfg!(target_arch = "aarch64") { "regs" } else { "di" };
 
 struct Filesystem {
     host: KernelMap,
@@ -73,8 +88,6 @@ struct Types {
     banks: KernelMap,
     /// In the order of their places.
     names: [Option<String>; TYPES],
-    /// What is counted on this kernel.
-    operations: &'static [&'static str],
 }
 
 impl Filesystem {
@@ -90,18 +103,15 @@ impl Filesystem {
         let table = find.pointer(files, "fdt", "FILES_TABLE")?;
         find.member(table, "fd", 8, "TABLE_FILES")?;
         find.member(table, "max_fds", 4, "TABLE_SIZE")?;
+        let registers = find.btf.structure("pt_regs")?;
+        find.member(registers, FIRST_ARGUMENT, 8, "REGISTERS_FIRST")?;
         let attach = |(number, hook): (usize, &Hook)| {
             let function = find.btf.function(hook.tracepoint)?;
             let way = if number % 2 == 0 { Way::Entry(function) } else { Way::Exit(function) };
             Ok(Attach { program: hook.typed, target: hook.tracepoint, way })
         };
-        let sees_syncs = find.btf.function("do_fsync").is_ok();
-        if !sees_syncs {
-            log::info!(probe = PROBE.name; "this kernel has do_fsync inlined: fsyncs are not counted");
-        }
-        let syncs = if sees_syncs { SYNCS } else { &[] };
         let programs =
-            HOOKS.iter().chain(syncs).enumerate().map(attach).collect::<Result<Vec<_>, ProbeError>>()?;
+            HOOKS.iter().chain(SYNCS).enumerate().map(attach).collect::<Result<Vec<_>, ProbeError>>()?;
         let (rows, task_bits) = (ground.rows(), ground.task_bits());
         find.set("TASK_BITS", task_bits);
         find.set("ROW_MASK", rows as u32 - 1);
@@ -113,7 +123,6 @@ impl Filesystem {
                 slots: loaded.map::<TypeSlot>("TYPES", TYPES)?,
                 banks: loaded.map::<TypeBank>("BANKS", rows * TYPES)?,
                 names: [const { None }; TYPES],
-                operations: if sees_syncs { &OPERATIONS } else { &OPERATIONS[..FSYNC] },
             },
             times: Histogram::new(&counts::TIMES),
             programs: loaded.attach()?,
@@ -157,7 +166,7 @@ impl Types {
 
     fn read_counts(&self, out: &mut Recorder) {
         for name in self.known() {
-            for (number, operation) in self.operations.iter().enumerate() {
+            for (number, operation) in OPERATIONS.iter().enumerate() {
                 let sum = |member: usize| {
                     let at = (number * size_of::<OperationBank>() + member) / 8;
                     let counts = self.rows_of(name).map(|row| row[at].load(Ordering::Relaxed));
@@ -181,7 +190,7 @@ impl Running for Filesystem {
         let Filesystem { types, times, .. } = self;
         types.learn();
         for name in types.known() {
-            for (number, operation) in types.operations.iter().enumerate() {
+            for (number, operation) in OPERATIONS.iter().enumerate() {
                 let at = number * size_of::<OperationBank>() + offset_of!(OperationBank, latency);
                 let buckets = at + offset_of!(TimeHistogram, buckets);
                 out.histogram(&LATENCY, &[name, operation], &times.read(types.rows_of(name), at, buckets));

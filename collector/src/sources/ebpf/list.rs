@@ -2,7 +2,8 @@
 //! how much memory its maps take.
 //!
 //! Kernel interface: bpf(2), the lists of all programs and maps that are loaded; it needs CAP_SYS_ADMIN. A program is one
-//! of ours by its name; two collectors on a host are added up.
+//! of ours by its name; two collectors on a host are added up, unless only the programs of this process are asked for:
+//! those it has descriptors of, in /proc/self/fdinfo.
 
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd};
@@ -28,9 +29,17 @@ struct Usage {
     maps: Vec<u32>,
 }
 
+/// Whose programs are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    Everybody,
+    /// Of this process alone.
+    Own,
+}
+
 /// The table, as text.
-pub fn text() -> String {
-    let usage = find_usage();
+pub fn text(whose: Whose) -> String {
+    let usage = find_usage(whose);
     let mut out = format!(
         "{:<10} {:<8} {:<8} {:>12} {:>12} {:>10}  {}\n",
         "probe", "default", "loaded", "runs", "ns a run", "map bytes", "hooks"
@@ -73,18 +82,35 @@ pub fn hooks(probe: &Probe) -> impl Iterator<Item = &'static str> {
 
 /// How many instructions the verifier has looked at for each program that is loaded, by the probe's and the program's
 /// name. Kernels before 5.16 do not say it.
-pub fn verified_instructions() -> Vec<(&'static str, String, u32)> {
+pub fn verified_instructions(whose: Whose) -> Vec<(&'static str, String, u32)> {
     let mut found = Vec::new();
-    for (probe, usage) in find_usage() {
+    for (probe, usage) in find_usage(whose) {
         found.extend(usage.instructions.into_iter().map(|(program, count)| (probe, program, count)));
     }
     found.sort();
     found
 }
 
-fn find_usage() -> HashMap<&'static str, Usage> {
+/// The numbers of the programs that this process holds.
+fn own_programs() -> Vec<u64> {
+    let mut own = Vec::new();
+    let mut buffer = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fdinfo").into_iter().flatten().flatten() {
+        // A descriptor that is closed meanwhile is nobody's.
+        let Ok(info) = read_once(&entry.path(), &mut buffer) else { continue };
+        let number = text::lines(info).find_map(|line| line.strip_prefix(b"prog_id:"));
+        own.extend(number.and_then(|number| text::parse_u64(text::trim(number))));
+    }
+    own
+}
+
+fn find_usage(whose: Whose) -> HashMap<&'static str, Usage> {
     let mut usage: HashMap<&'static str, Usage> = HashMap::new();
+    let own = (whose == Whose::Own).then(own_programs);
     for program in loaded_programs().flatten() {
+        if own.as_ref().is_some_and(|own| !own.contains(&u64::from(program.id()))) {
+            continue;
+        }
         let Some(name) = program.name_as_str() else { continue };
         let cut = |own: &'static str| &own[..own.len().min(KERNEL_NAME)];
         let owner = PROBES.iter().find(|probe| {

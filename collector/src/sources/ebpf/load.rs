@@ -330,7 +330,7 @@ fn absent(what: &str) -> ProbeError {
     ProbeError::Object(format!("it has no {what}"))
 }
 
-/// The capabilities that loading needs and `status`, the text of /proc/self/status, does not show.
+/// The capabilities that loading needs and `status`, the text of /proc/thread-self/status, does not show.
 pub(super) fn missing_capabilities(status: &[u8]) -> Option<&'static str> {
     const SYS_ADMIN: u32 = 21;
     const PERFMON: u32 = 38;

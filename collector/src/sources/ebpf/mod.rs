@@ -311,7 +311,7 @@ type Started = Vec<(&'static Probe, Result<Box<dyn Running>, ProbeError>)>;
 /// Starts probes: each alone, so that what one meets costs the others nothing.
 fn start_all(options: &EbpfOptions, probes: &[&'static Probe]) -> (Started, Names) {
     let mut buffer = Vec::new();
-    if let Ok(status) = read_once(Path::new("/proc/self/status"), &mut buffer)
+    if let Ok(status) = read_once(Path::new("/proc/thread-self/status"), &mut buffer)
         && let Some(missing) = load::missing_capabilities(status)
     {
         let refused = |probe: &&'static Probe| (*probe, Err(ProbeError::NotPermitted(missing.to_owned())));

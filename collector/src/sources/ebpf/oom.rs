@@ -147,6 +147,7 @@ impl Running for Oom {
 
     fn lost(&self, lose: &mut dyn FnMut(&'static str, f64)) {
         lose("kills_a_second", counts::sum(&self.host, offset_of!(HostBank, unsaid)));
+        lose("ring_buffer", counts::sum(&self.host, offset_of!(HostBank, full)));
     }
 }
 
