@@ -1,7 +1,7 @@
 //! CPU, memory, tasks and I/O of systemd's units and of other groups right below the root, from the tree of cgroup v2
 //! and, where a host has v1 controllers, from theirs (Documentation/admin-guide/cgroup-v2.rst and cgroup-v1).
 //!
-//! Cost a tick: two system calls for the root and each slice of a hierarchy, and one for each file of a unit (five with
+//! Cost a tick: two system calls for the root and each slice of a hierarchy, and one for each file of a unit (six with
 //! v2). What is deeper than asked for, or one unit too many, is not read but counted. A unit below a user's manager has
 //! the name of that manager before its own, as both of two users may have an `app.slice`. Groups that are no units are
 //! not looked into: containers are not named here.
@@ -67,6 +67,8 @@ pub(super) static COLLECTOR: Registration = Registration {
         &files::THROTTLED,
         &files::MEMORY,
         &files::MEMORY_LIMIT,
+        &files::FAULTS,
+        &files::MAJOR_FAULTS,
         &files::TASKS,
         &files::READ_BYTES,
         &files::WRITTEN_BYTES,

@@ -14,7 +14,7 @@ pub(super) static CPU: Family = Family::counter(
 );
 pub(super) static THROTTLED: Family = Family::counter(
     "node_cgroup_unit_cpu_throttled_seconds_total",
-    "Time for which a unit had to wait because its CPU quota was used up, in seconds (cgroup v2 only).",
+    "Time for which a unit had to wait because its CPU quota was used up, in seconds.",
     &["unit"],
 );
 pub(super) static MEMORY: Family = Family::gauge(
@@ -25,6 +25,16 @@ pub(super) static MEMORY: Family = Family::gauge(
 pub(super) static MEMORY_LIMIT: Family = Family::gauge(
     "node_cgroup_unit_memory_limit_bytes",
     "Memory that a unit may have, in bytes; absent where it is not limited.",
+    &["unit"],
+);
+pub(super) static FAULTS: Family = Family::counter(
+    "node_cgroup_unit_page_faults_total",
+    "Page faults of a unit, those that had to wait for a disk included.",
+    &["unit"],
+);
+pub(super) static MAJOR_FAULTS: Family = Family::counter(
+    "node_cgroup_unit_major_page_faults_total",
+    "Page faults of a unit that had to wait for a disk.",
     &["unit"],
 );
 pub(super) static TASKS: Family =
@@ -53,6 +63,7 @@ pub(super) static WRITES: Family = Family::counter(
 /// USER_HZ, which is 100 on every architecture that has Prometheus exporters.
 const TICKS_PER_SECOND: f64 = 100.0;
 const MICRO: f64 = 1e6;
+const NANO: f64 = 1e9;
 /// v1 says that there is no limit by one beyond all memory: 2^63 less a page.
 const UNLIMITED_FROM: u64 = 1 << 62;
 /// Devices whose names are remembered; above it they are looked up anew.
@@ -68,10 +79,8 @@ pub(super) struct File {
 /// What is in a file.
 #[derive(Clone, Copy)]
 pub(super) enum Content {
-    /// `user_usec 12` and the like, a pair a line.
-    CpuStat,
-    /// `user 12` in ticks.
-    CpuacctStat,
+    /// `user_usec 12` and the like, a pair a line: those of these keys.
+    Pairs(&'static [Pair]),
     /// A number, or `max` for none.
     Number(&'static Family),
     /// `8:0 rbytes=12 wbytes=3 rios=4 wios=5 dbytes=0 dios=0`.
@@ -84,23 +93,39 @@ const fn file(name: &'static str, content: Content) -> File {
     File { name, content }
 }
 
+static CPU_STAT: [Pair; 3] = [
+    (b"user_usec", &CPU, Some("user"), MICRO),
+    (b"system_usec", &CPU, Some("system"), MICRO),
+    (b"throttled_usec", &THROTTLED, None, MICRO),
+];
+static CPU_STAT_V1: [Pair; 1] = [(b"throttled_time", &THROTTLED, None, NANO)];
+static CPUACCT_STAT: [Pair; 2] =
+    [(b"user", &CPU, Some("user"), TICKS_PER_SECOND), (b"system", &CPU, Some("system"), TICKS_PER_SECOND)];
+static MEMORY_STAT: [Pair; 2] = [(b"pgfault", &FAULTS, None, 1.0), (b"pgmajfault", &MAJOR_FAULTS, None, 1.0)];
+/// v1 has what a group itself does as well, under shorter names.
+static MEMORY_STAT_V1: [Pair; 2] =
+    [(b"total_pgfault", &FAULTS, None, 1.0), (b"total_pgmajfault", &MAJOR_FAULTS, None, 1.0)];
+
 /// The files of cgroup v2, with the controller of v1 that stands for each.
-pub(super) static V2: [(&str, File); 5] = [
-    ("cpuacct", file("cpu.stat", Content::CpuStat)),
+pub(super) static V2: [(&str, File); 6] = [
+    ("cpuacct", file("cpu.stat", Content::Pairs(&CPU_STAT))),
     ("memory", file("memory.current", Content::Number(&MEMORY))),
     ("memory", file("memory.max", Content::Number(&MEMORY_LIMIT))),
+    ("memory", file("memory.stat", Content::Pairs(&MEMORY_STAT))),
     ("pids", file("pids.current", Content::Number(&TASKS))),
     ("blkio", file("io.stat", Content::IoStat)),
 ];
 
 /// The controllers of cgroup v1, each with a hierarchy and files of its own.
-pub(super) static V1: [(&str, &[File]); 4] = [
-    ("cpuacct", &[file("cpuacct.stat", Content::CpuacctStat)]),
+pub(super) static V1: [(&str, &[File]); 5] = [
+    ("cpu", &[file("cpu.stat", Content::Pairs(&CPU_STAT_V1))]),
+    ("cpuacct", &[file("cpuacct.stat", Content::Pairs(&CPUACCT_STAT))]),
     (
         "memory",
         &[
             file("memory.usage_in_bytes", Content::Number(&MEMORY)),
             file("memory.limit_in_bytes", Content::Number(&MEMORY_LIMIT)),
+            file("memory.stat", Content::Pairs(&MEMORY_STAT_V1)),
         ],
     ),
     ("pids", &[file("pids.current", Content::Number(&TASKS))]),
@@ -136,25 +161,7 @@ impl Content {
                 }
                 Ok(())
             }
-            Content::CpuStat => put_pairs(
-                text,
-                &[
-                    (b"user_usec", &CPU, Some("user"), MICRO),
-                    (b"system_usec", &CPU, Some("system"), MICRO),
-                    (b"throttled_usec", &THROTTLED, None, MICRO),
-                ],
-                unit,
-                out,
-            ),
-            Content::CpuacctStat => put_pairs(
-                text,
-                &[
-                    (b"user", &CPU, Some("user"), TICKS_PER_SECOND),
-                    (b"system", &CPU, Some("system"), TICKS_PER_SECOND),
-                ],
-                unit,
-                out,
-            ),
+            Content::Pairs(pairs) => put_pairs(text, pairs, unit, out),
             Content::IoStat => each_line(text, |line| put_io(line, unit, devices, out)),
             Content::Blkio([reads, writes]) => each_line(text, |line| {
                 let mut words = text::words(line);
