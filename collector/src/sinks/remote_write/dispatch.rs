@@ -200,7 +200,7 @@ impl Dispatcher {
             self.linger_until = None;
             let (max_samples, deadline) =
                 (self.max_samples(), self.sender.endpoint.queue.batch_send_deadline);
-            let ready = self.feeds.fill(newest, max_samples, &self.sender.stats);
+            let ready = self.feeds.fill(newest, max_samples, self.open_places(), &self.sender.stats);
             let is_enough = ready >= max_samples || is_flush || !self.flights.has(newest);
             let waited = ready > 0 && now >= *self.waiting_since.get_or_insert(now) + deadline;
             if ready == 0 || is_enough || waited {
@@ -211,8 +211,13 @@ impl Dispatcher {
             }
         }
         let ready = self.feeds.has_backlog()
-            && self.feeds.fill(Part::First, self.max_samples(), &self.sender.stats) > 0;
+            && self.feeds.fill(Part::First, self.max_samples(), self.open_places(), &self.sender.stats) > 0;
         ready.then_some(Part::First)
+    }
+
+    /// How many more requests there may be.
+    fn open_places(&self) -> usize {
+        self.pace.allowed().saturating_sub(self.flights.0.len()).max(1)
     }
 
     /// Allows one more request where those under way are slow and a full one waits behind them.
@@ -231,7 +236,8 @@ impl Dispatcher {
     /// Makes a request of what waits in idle lanes.
     fn begin(&mut self, part: Part, now: Instant) {
         let mut batches = self.spare.pop().unwrap_or_default();
-        let (lanes, max_samples) = (self.pace.lanes(), self.max_samples());
+        let max_samples = self.max_samples();
+        let lanes = self.pace.lanes().max(self.feeds.lanes_for(part, max_samples));
         let rounds = locked(&self.sender.accord).current().protocol == Protocol::V2;
         let lanes = self.feeds.take(part, lanes, max_samples, rounds, &mut batches);
         let taken = batches.iter().map(|numbered| numbered.batch.samples()).sum();

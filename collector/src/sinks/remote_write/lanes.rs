@@ -106,6 +106,13 @@ impl Lanes {
         self.ready
     }
 
+    /// Over how many lanes a request must reach to be at least half as large as it may be, as what waits is spread. It is
+    /// a power of two, so that groups of lanes stay what they are while the load is much the same.
+    pub(super) fn lanes_for(&self, max_samples: usize) -> usize {
+        let share = (LANES * max_samples).div_ceil(self.ready.max(1)).clamp(1, LANES);
+        1 << share.ilog2()
+    }
+
     /// The number below which `lane` was settled before the start.
     pub(super) fn settled(&self, lane: usize) -> u64 {
         self.lanes[lane].settled
