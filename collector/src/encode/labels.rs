@@ -151,7 +151,7 @@ mod tests {
         let rewrite: Box<Rewrite> = Box::new(|labels| {
             for (name, value) in labels.iter_mut() {
                 match &**name {
-                    "b" => *name = "0".into(),
+                    "b" => *name = "A".into(),
                     "c" => *value = "".into(),
                     _ => {}
                 }
@@ -160,7 +160,7 @@ mod tests {
         });
         assert_eq!(
             wire(&[("a", "1"), ("b", "2"), ("c", "3")], &[], &[], Some(rewrite)).unwrap(),
-            "0=2 __name__=x a=1"
+            "A=2 __name__=x a=1"
         );
     }
 
