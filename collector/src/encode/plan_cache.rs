@@ -26,7 +26,7 @@ const MAX_PLAN_BYTES: usize = 64 << 20;
 const IDLE: u64 = 2 * MAX_PLANS as u64;
 /// Lists of several shapes without a plan that are remembered, with how often they came. Few: lists that chance
 /// makes, of the targets that happened to answer together, are not to be taken for lists that repeat.
-const MAX_SEEN: usize = 16;
+const MAX_SEEN: usize = 128;
 /// Requests after which plans are looked through for dead shapes.
 const SWEEP: u64 = 256;
 /// What a plan takes for one series, roughly: for the question whether there is room.

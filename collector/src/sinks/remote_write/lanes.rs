@@ -106,10 +106,12 @@ impl Lanes {
         self.ready
     }
 
-    /// Over how many lanes a request must reach to be at least half as large as it may be, as what waits is spread. It is
-    /// a power of two, so that groups of lanes stay what they are while the load is much the same.
+    /// Over how many lanes a request must reach to be at least half as large as it may be, as what waits in idle ones is
+    /// spread. It is a power of two, so that groups of lanes stay what they are while the load is much the same.
     pub(super) fn lanes_for(&self, max_samples: usize) -> usize {
-        let share = (LANES * max_samples).div_ceil(self.ready.max(1)).clamp(1, LANES);
+        let idle = LaneSet(self.waiting.0 & !self.busy.0).iter().count();
+        let used = LaneSet(self.waiting.0 | self.busy.0).iter().count();
+        let share = (LANES * max_samples * idle).div_ceil((self.ready * used).max(1)).clamp(1, LANES);
         1 << share.ilog2()
     }
 

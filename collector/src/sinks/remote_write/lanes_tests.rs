@@ -67,7 +67,8 @@ fn a_request_reaches_over_as_many_lanes_as_fill_it() {
     }
     let (taken, numbers) = take(&mut lanes, 8, 80);
     assert_eq!((taken.iter().count(), numbers.len()), (8, 8));
-    assert_eq!(Lanes::new(&[0; LANES]).lanes_for(10), LANES);
+    assert_eq!(lanes.lanes_for(80), 8, "the others hold as much each");
+    assert_eq!(filled(&[1, 20, 40]).lanes_for(10), 16, "a third of all lanes, for one of the three in use");
 }
 
 #[test]
