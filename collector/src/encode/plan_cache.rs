@@ -24,8 +24,9 @@ const MAX_PLANS: usize = 32_768;
 const MAX_PLAN_BYTES: usize = 64 << 20;
 /// Requests for which a plan must have been of no use before another takes its place.
 const IDLE: u64 = 2 * MAX_PLANS as u64;
-/// Lists of several shapes without a plan that are remembered, with how often they came. Few: lists that chance
-/// makes, of the targets that happened to answer together, are not to be taken for lists that repeat.
+/// Lists of several shapes without a plan that are remembered, with how often they came: enough for what 64 lanes send
+/// in turn. Few all the same: lists that chance makes, of the targets that happened to answer together, are not to be
+/// taken for lists that repeat.
 const MAX_SEEN: usize = 128;
 /// Requests after which plans are looked through for dead shapes.
 const SWEEP: u64 = 256;

@@ -72,6 +72,15 @@ fn a_request_reaches_over_as_many_lanes_as_fill_it() {
 }
 
 #[test]
+fn requests_of_whole_rounds_are_of_few_lengths() {
+    for (round, waiting, expected) in
+        [(100, 5000, 20), (100, 1900, 20), (100, 1890, 16), (100, 650, 4), (100, 0, 1), (3000, 9000, 1)]
+    {
+        assert_eq!(whole_rounds(round, waiting, 2000), expected, "{round} {waiting}");
+    }
+}
+
+#[test]
 fn what_a_lane_had_settled_before_the_start_stays_settled() {
     let mut settled = [10; LANES];
     settled[9] = 70;
