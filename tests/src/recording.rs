@@ -231,7 +231,9 @@ fn wire_two(plain: &[u8]) -> Result<Wire, String> {
         }
         let starts = series.samples.iter().map(|sample| sample.start_timestamp);
         let starts = starts.chain(series.histograms.iter().map(|histogram| histogram.start_timestamp));
-        let said = |at: fn(&v2::Metadata) -> u32| series.metadata.as_ref().map_or(Ok(String::new()), |one| text(at(one)));
+        let said = |at: fn(&v2::Metadata) -> u32| {
+            series.metadata.as_ref().map_or(Ok(String::new()), |one| text(at(one)))
+        };
         all.push(Series {
             labels: pairs(&series.labels_refs)?,
             samples: series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits())).collect(),

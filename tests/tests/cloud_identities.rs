@@ -75,7 +75,9 @@ fn endpoints(receivers: &[(&'static str, Recorder)]) -> String {
              external_id: 'x 1'}"
         }
         "managed" => "azuread: {managed_identity: {client_id: 1-2}}",
-        "workload" => "azuread: {workload_identity: {client_id: app, tenant_id: t-1, token_file_path: token}}",
+        "workload" => {
+            "azuread: {workload_identity: {client_id: app, tenant_id: t-1, token_file_path: token}}"
+        }
         "secret" => "azuread: {oauth: {client_id: app, client_secret: 's/2', tenant_id: t-2}}",
         _ => "google_iam: {}",
     };
@@ -128,8 +130,9 @@ fn assert_asked(tokens: &Tokens) {
                     RoleSessionName=collector&DurationSeconds=3600&ExternalId=x+1";
     assert_eq!(form(&role), expected);
     let day = &role.header("x-amz-date")[..8];
-    let begin =
-        format!("AWS4-HMAC-SHA256 Credential=AKID/{day}/eu-west-1/sts/aws4_request, SignedHeaders=host;x-amz-date, ");
+    let begin = format!(
+        "AWS4-HMAC-SHA256 Credential=AKID/{day}/eu-west-1/sts/aws4_request, SignedHeaders=host;x-amz-date, "
+    );
     assert!(role.header("authorization").starts_with(&begin), "{:?}", role.headers);
     let managed = first("managed");
     let query = "?api-version=2018-02-01&resource=https%3A%2F%2Fmonitor.azure.com%2F&client_id=1-2 HTTP/1.1";
@@ -165,9 +168,13 @@ fn tokens_are_asked_for_shown_and_renewed_and_nothing_is_lost_while_there_are_no
     }
     let role = &receivers[0].1;
     assert_eq!(shown(role, "x-amz-security-token"), ["session-1"]);
-    let signed = "/eu-west-1/aps/aws4_request, SignedHeaders=host;x-amz-date;x-amz-security-token, Signature=";
+    let signed =
+        "/eu-west-1/aps/aws4_request, SignedHeaders=host;x-amz-date;x-amz-security-token, Signature=";
     for header in shown(role, "authorization") {
-        assert!(header.starts_with("AWS4-HMAC-SHA256 Credential=ASIA1/") && header.contains(signed), "{header}");
+        assert!(
+            header.starts_with("AWS4-HMAC-SHA256 Credential=ASIA1/") && header.contains(signed),
+            "{header}"
+        );
     }
     assert_eq!(tokens.asked("role").len(), 1, "it is asked once");
 

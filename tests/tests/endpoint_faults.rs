@@ -290,6 +290,10 @@ fn an_endpoint_that_never_answers_holds_up_no_end() {
         let receiver = Receiver::start();
         let _collector = start(folder.path(), &format!("  - {{url: '{}', name: r}}\n", receiver.url()));
         let first = recorder.recording()[0].wire().unwrap().series[0].samples[0].0;
-        assert!(wait_for(LONG, || times(&receiver).first() == Some(&first)), "{first}: {:?}", times(&receiver));
+        assert!(
+            wait_for(LONG, || times(&receiver).first() == Some(&first)),
+            "{first}: {:?}",
+            times(&receiver)
+        );
     }
 }

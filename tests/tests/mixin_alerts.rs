@@ -36,7 +36,8 @@ const ALERTS: [(&str, &str, &[&str]); 3] = [
 ];
 
 /// Both sides of PrometheusRemoteWriteDesiredShards, which asks whether the first is more.
-const SHARDS: [&str; 2] = ["prometheus_remote_storage_shards_desired", "prometheus_remote_storage_shards_max"];
+const SHARDS: [&str; 2] =
+    ["prometheus_remote_storage_shards_desired", "prometheus_remote_storage_shards_max"];
 
 /// The endpoints in the result of an instant query.
 fn fires(port: u16, expression: &str) -> BTreeSet<String> {
@@ -58,7 +59,8 @@ fn the_alerts_about_remote_write_fire_for_whom_they_should() {
     let (well, refusing, down) = (Receiver::start(), Receiver::start(), Receiver::start());
     refusing.answer(Answer::Status(400, Vec::new(), "no".into()));
     down.answer(Answer::Status(503, Vec::new(), "no".into()));
-    let endpoint = |name: &str, receiver: &Receiver| format!("  - {{url: '{}', name: {name}}}\n", receiver.url());
+    let endpoint =
+        |name: &str, receiver: &Receiver| format!("  - {{url: '{}', name: {name}}}\n", receiver.url());
     let endpoints = endpoint("well", &well) + &endpoint("refusing", &refusing) + &endpoint("down", &down);
     let file = folder.path().join("c.yml");
     std::fs::write(&file, format!("global: {{scrape_interval: 500ms}}\nremote_write:\n{endpoints}")).unwrap();
@@ -66,7 +68,8 @@ fn the_alerts_about_remote_write_fire_for_whom_they_should() {
     let collector = Collector::start(free_port(), folder.path(), &[&flag, "--no-ebpf"]);
 
     let (port, config) = (free_port(), folder.path().join("prometheus.yml"));
-    let job = format!("{{job_name: collector, static_configs: [{{targets: ['127.0.0.1:{}']}}]}}", collector.port);
+    let job =
+        format!("{{job_name: collector, static_configs: [{{targets: ['127.0.0.1:{}']}}]}}", collector.port);
     std::fs::write(&config, format!("global: {{scrape_interval: 1s}}\nscrape_configs: [{job}]\n")).unwrap();
     let arguments = [
         format!("--config.file={}", config.display()),

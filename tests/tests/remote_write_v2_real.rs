@@ -21,8 +21,7 @@ fn prometheus3() -> Option<PathBuf> {
     })
 }
 
-const FEATURES: &str =
-    "--enable-feature=native-histograms,metadata-wal-records,exemplar-storage,created-timestamp-zero-ingestion";
+const FEATURES: &str = "--enable-feature=native-histograms,metadata-wal-records,exemplar-storage,created-timestamp-zero-ingestion";
 
 fn start(program: &Path, port: u16, folder: &Path) -> Process {
     let config = folder.join("prometheus.yml");

@@ -103,7 +103,12 @@ pub(super) const KEYS: &[Key] = &[
         "Send type, help and unit of families in requests of their own. In 2.0 each series has its type anyway; help \
          and unit go along with the first series of a family in an interval.",
     ),
-    key("remote_write[].metadata_config.send_interval", "duration", "1m; 5m in 2.0", "How often all of it is sent."),
+    key(
+        "remote_write[].metadata_config.send_interval",
+        "duration",
+        "1m; 5m in 2.0",
+        "How often all of it is sent.",
+    ),
     key(
         "remote_write[].metadata_config.max_samples_per_send",
         "number",

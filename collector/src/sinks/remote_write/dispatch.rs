@@ -278,7 +278,8 @@ impl Dispatcher {
         flight.drop_old(&self.sender.endpoint, &self.sender.stats);
         let current = locked(&self.sender.accord).current();
         self.encoders.give_back(std::mem::take(&mut flight.body));
-        let (dialects, help) = ((flight.dialect, current), flight.help && flight.dialect.protocol == Protocol::V2);
+        let (dialects, help) =
+            ((flight.dialect, current), flight.help && flight.dialect.protocol == Protocol::V2);
         (flight.body, flight.sent, flight.left_out) =
             self.encoders.encode(dialects, help, &self.sender, &flight.batches);
         flight.newest_ms = flight.batches.iter().map(|n| n.batch.time_ms).max().unwrap_or(0);

@@ -62,7 +62,9 @@ fn a_lane_is_in_one_request_at_a_time() {
 fn a_request_reaches_over_as_many_lanes_as_fill_it() {
     let all: Vec<usize> = (0..LANES).collect();
     let mut lanes = filled(&all);
-    for (max_samples, expected) in [(640, 64), (10_000, 64), (639, 64), (630, 32), (320, 32), (100, 8), (10, 1), (1, 1)] {
+    for (max_samples, expected) in
+        [(640, 64), (10_000, 64), (639, 64), (630, 32), (320, 32), (100, 8), (10, 1), (1, 1)]
+    {
         assert_eq!(lanes.lanes_for(max_samples), expected, "{max_samples} of 640");
     }
     let (taken, numbers) = take(&mut lanes, 8, 80);

@@ -101,7 +101,8 @@ mod tests {
 
     #[tokio::test]
     async fn keys_are_kept_until_shortly_before_their_end_and_a_refusal_is_told() {
-        let (refusal, text) = ("HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 12\r\n\r\n", "AccessDenied");
+        let (refusal, text) =
+            ("HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 12\r\n\r\n", "AccessDenied");
         let answers = std::sync::Mutex::new(0);
         let (address, seen) = server(move |_| {
             let mut number = answers.lock().unwrap();
@@ -128,7 +129,10 @@ mod tests {
         assert_eq!(keys().await, Ok("K2".into()));
         expire().await;
         let error = keys().await.unwrap_err();
-        assert!(error.starts_with("sigv4: http://") && error.ends_with("403 Forbidden: AccessDenied"), "{error}");
+        assert!(
+            error.starts_with("sigv4: http://") && error.ends_with("403 Forbidden: AccessDenied"),
+            "{error}"
+        );
         assert!(keys().await.unwrap_err().ends_with("the answer holds no keys"));
         assert_eq!(keys().await, Ok("K5".into()), "it is asked again");
     }
