@@ -84,14 +84,18 @@ impl Page {
     }
 
     /// The page with so many series at the most, whose values move by `seed`: what is too much is left out of the
-    /// largest part.
+    /// largest parts.
     #[must_use]
     pub fn cut(mut self, series: usize, seed: u64) -> Self {
-        let surplus = self.len().saturating_sub(series);
-        let largest = self.parts.iter_mut().max_by_key(|part| part.series.len());
-        if let Some(part) = largest {
-            part.series.truncate(part.series.len().saturating_sub(surplus));
+        let mut surplus = self.len().saturating_sub(series);
+        while surplus > 0
+            && let Some(part) = self.parts.iter_mut().max_by_key(|part| part.series.len())
+        {
+            let left = part.series.len().saturating_sub(surplus);
+            surplus -= part.series.len() - left;
+            part.series.truncate(left);
         }
+        self.parts.retain(|part| !part.series.is_empty());
         Page { seed, ..self }
     }
 

@@ -28,7 +28,7 @@ pub static PROGRAM_FLAGS: &[Flag] = &[
     Flag::new(
         "storage.path",
         FlagDefault::Text("/var/lib/collector"),
-        "Folder of the batch log. Without remote_write nothing is stored.",
+        "Folder of the batch log; empty for none: memory alone holds what is not sent. Without remote_write nothing is stored.",
     ),
     Flag::new(
         "storage.max-bytes",

@@ -42,10 +42,19 @@ impl Process {
     /// # Panics
     /// When it can't be started.
     pub fn start(program: &Path, arguments: &[String], log: &Path) -> Self {
+        Self::start_in(program, arguments, &[], log)
+    }
+
+    /// The same with more in its environment.
+    ///
+    /// # Panics
+    /// As [`Process::start`].
+    pub fn start_in(program: &Path, arguments: &[String], more: &[(&str, String)], log: &Path) -> Self {
         let out = File::options().create(true).append(true).open(log).expect("the log can be written");
         let err = out.try_clone().expect("a descriptor can be copied");
         let child = Command::new(program)
             .args(arguments)
+            .envs(more.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
@@ -111,12 +120,20 @@ impl Collector {
     /// # Panics
     /// When it does not, with its log.
     pub fn start(port: u16, folder: &Path, arguments: &[&str]) -> Self {
-        let mut all = vec![
-            format!("--web.listen-address=127.0.0.1:{port}"),
-            format!("--storage.path={}", folder.join("storage").display()),
-        ];
+        Self::start_in(port, folder, arguments, &[])
+    }
+
+    /// The same with more in its environment.
+    ///
+    /// # Panics
+    /// As [`Collector::start`].
+    pub fn start_in(port: u16, folder: &Path, arguments: &[&str], more: &[(&str, String)]) -> Self {
+        let mut all = vec![format!("--web.listen-address=127.0.0.1:{port}")];
+        if !arguments.iter().any(|argument| argument.starts_with("--storage.path=")) {
+            all.push(format!("--storage.path={}", folder.join("storage").display()));
+        }
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        let process = Process::start(&collector_binary(), &all, &folder.join("collector.log"));
+        let process = Process::start_in(&collector_binary(), &all, more, &folder.join("collector.log"));
         let collector = Collector { process, port };
         let ready = wait_for(START, || get(&collector.url("/-/ready")).is_some_and(|answer| answer.0 == 200));
         assert!(ready, "the collector did not get ready:\n{}", collector.process.log());

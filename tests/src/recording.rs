@@ -120,6 +120,9 @@ pub struct Series {
     pub start: i64,
     /// 2.0: the number of its type.
     pub kind: Option<i32>,
+    /// 2.0: what its metadata says beside the type.
+    pub help: String,
+    pub unit: String,
     /// 2.0: as many as there are references.
     pub references: usize,
 }
@@ -144,8 +147,17 @@ impl Series {
 pub struct Wire {
     pub symbols: Vec<String>,
     pub series: Vec<Series>,
-    /// 1.0: families of which metadata was sent.
-    pub metadata: Vec<String>,
+    /// 1.0: what was said of families.
+    pub metadata: Vec<Metadata>,
+}
+
+/// What a request of 1.0 says of a family.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metadata {
+    pub family: String,
+    pub kind: i32,
+    pub help: String,
+    pub unit: String,
 }
 
 impl Exchange {
@@ -189,11 +201,15 @@ fn wire_one(plain: &[u8]) -> Result<Wire, String> {
                 time_ms: one.timestamp,
             })
             .collect(),
-        start: 0,
-        kind: None,
-        references: 0,
+        ..Series::default()
     };
-    let metadata = request.metadata.iter().map(|metadata| metadata.metric_family_name.clone()).collect();
+    let metadata = request.metadata.iter().map(|one| Metadata {
+        family: one.metric_family_name.clone(),
+        kind: one.r#type,
+        help: one.help.clone(),
+        unit: one.unit.clone(),
+    });
+    let metadata = metadata.collect();
     Ok(Wire { symbols: Vec::new(), series: request.timeseries.into_iter().map(series).collect(), metadata })
 }
 
@@ -215,6 +231,9 @@ fn wire_two(plain: &[u8]) -> Result<Wire, String> {
         }
         let starts = series.samples.iter().map(|sample| sample.start_timestamp);
         let starts = starts.chain(series.histograms.iter().map(|histogram| histogram.start_timestamp));
+        let said = |at: fn(&v2::Metadata) -> u32| {
+            series.metadata.as_ref().map_or(Ok(String::new()), |one| text(at(one)))
+        };
         all.push(Series {
             labels: pairs(&series.labels_refs)?,
             samples: series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits())).collect(),
@@ -222,6 +241,8 @@ fn wire_two(plain: &[u8]) -> Result<Wire, String> {
             exemplars,
             start: starts.min().unwrap_or(0),
             kind: series.metadata.as_ref().map(|metadata| metadata.r#type),
+            help: said(|metadata| metadata.help_ref)?,
+            unit: said(|metadata| metadata.unit_ref)?,
             references: series.labels_refs.len(),
         });
     }
@@ -265,7 +286,13 @@ fn bytes_one(wire: &Wire) -> Vec<u8> {
             })
             .collect(),
     });
-    v1::WriteRequest { timeseries: series.collect(), ..v1::WriteRequest::default() }.encode_to_vec()
+    let metadata = wire.metadata.iter().map(|one| v1::MetricMetadata {
+        r#type: one.kind,
+        metric_family_name: one.family.clone(),
+        help: one.help.clone(),
+        unit: one.unit.clone(),
+    });
+    v1::WriteRequest { timeseries: series.collect(), metadata: metadata.collect() }.encode_to_vec()
 }
 
 /// Takes the symbols as they are, adding at the end what is missing.
@@ -305,7 +332,11 @@ fn bytes_two(wire: &Wire) -> Vec<u8> {
                 .map(|one| v2::Histogram { start_timestamp: series.start, ..one.clone() })
                 .collect(),
             exemplars,
-            metadata: series.kind.map(|kind| v2::Metadata { r#type: kind, ..v2::Metadata::default() }),
+            metadata: series.kind.map(|kind| v2::Metadata {
+                r#type: kind,
+                help_ref: number(&series.help),
+                unit_ref: number(&series.unit),
+            }),
         }
     });
     let timeseries = timeseries.collect();
@@ -368,7 +399,8 @@ fn serve(stream: &TcpStream, start: Instant, script: &Script, all: &Mutex<Record
         let Some((name, value)) = line.trim().split_once(':') else { break };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let mut body = vec![0; headers.get("content-length")?.parse().ok()?];
+    // A request without a body need not say so.
+    let mut body = vec![0; headers.get("content-length").map_or(Ok(0), |text| text.parse()).ok()?];
     reader.read_exact(&mut body).ok()?;
     let first_line = first_line.trim().to_owned();
     let exchange = Exchange {

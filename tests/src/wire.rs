@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use collector::encode::{Options, Protocol};
+use collector::encode::{Options, Protocol, legacy_name};
 use collector::model::{Batch, CUSTOM_BUCKETS, NO_SAMPLE, NativeHistogram, Of, SeriesId};
 use prost::Message as _;
 
@@ -121,6 +121,14 @@ fn sent(batch: &Batch, id: SeriesId, options: &Options, what: What) -> Sent {
     labels.extend(source.iter().cloned());
     for (name, value) in &options.external_labels {
         labels.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    if options.protocol == Protocol::V1 {
+        // What 1.0 does not know in names is escaped; how, the encoder's own tests say.
+        let legacy = |(name, value): (String, String)| match name.as_str() {
+            "__name__" => (name, legacy_name(&value, true).into_owned()),
+            _ => (legacy_name(&name, false).into_owned(), value),
+        };
+        labels = labels.into_iter().map(legacy).collect();
     }
     let (help, unit) =
         if options.help { (view.help().into(), view.unit().into()) } else { Default::default() };

@@ -207,3 +207,36 @@ fn shapes_that_come_and_go_are_forgotten() {
     assert_eq!(given.into_iter().map(|batch| batch.1).collect::<Vec<_>>(), said);
     assert!(table.is_empty());
 }
+
+/// Bytes that this thread has read, from files and whatever else.
+fn bytes_read() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("rchar: "));
+    line.unwrap().parse().unwrap()
+}
+
+#[test]
+fn opening_reads_no_more_of_a_large_log_than_of_a_small_one() {
+    let maker = Maker::default();
+    let read = |segments| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = logged::open(folder.path(), small());
+        let mut position = log.position("behind").unwrap();
+        let mut sequence = 0;
+        while log.stats().segments < segments {
+            sequence += 1;
+            log.append(&maker.batch(sequence)).unwrap();
+        }
+        position.acknowledge(sequence - 5).unwrap();
+        let bytes = log.stats().bytes;
+        drop((log, position));
+        let before = bytes_read();
+        let log = logged::open(folder.path(), small());
+        let given = read_all(&mut log.reader(log.position("behind").unwrap().next()));
+        assert_eq!((given[0].0, given.len()), (sequence - 4, 5));
+        (bytes, bytes_read() - before)
+    };
+    let (few, many) = (read(3), read(100));
+    assert!(many.0 > 20 * few.0, "{many:?} after {few:?}");
+    assert!(many.1 < 2 * few.1, "{many:?} after {few:?}");
+}

@@ -1,11 +1,12 @@
 //! An endpoint that misbehaves: what is sent again, what is dropped and counted, and that no other one notices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
 use collector_tests::process::{Collector, free_port, wait_for};
 use collector_tests::receiver::{Answer, Point, Receiver, slots};
+use collector_tests::recording::{Exchange, Recorder, Reply};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -51,7 +52,8 @@ fn a_dead_endpoint_slows_no_other_and_gets_everything_when_it_returns() {
     let (good, bad) = (Receiver::start(), Receiver::start());
     bad.answer(Answer::Status(503, Vec::new(), "busy".into()));
     let config = format!(
-        "  - {{url: '{}', name: good}}\n  - {{url: '{}', name: bad}}\n  - {{url: 'http://127.0.0.1:1/', name: dead}}\n",
+        "  - {{url: '{}', name: good}}\n  - {{url: '{}', name: bad}}\n  - {{url: 'http://127.0.0.1:1/', name: dead}}\n  \
+         - {{url: 'http://no-such-host.invalid/', name: nowhere}}\n",
         good.url(),
         bad.url()
     );
@@ -65,7 +67,9 @@ fn a_dead_endpoint_slows_no_other_and_gets_everything_when_it_returns() {
     assert!(times(&bad).is_empty());
     assert!(value(&collector, "samples_retried_total", &[("remote_name", "bad")]) > 0.0);
     assert_eq!(value(&collector, "samples_failed_total", &[("remote_name", "bad")]), 0.0);
-    assert!(value(&collector, "requests_total", &[("remote_name", "dead"), ("code", "0")]) > 0.0);
+    for name in ["dead", "nowhere"] {
+        assert!(value(&collector, "requests_total", &[("remote_name", name), ("code", "0")]) > 0.0, "{name}");
+    }
     assert!(value(&collector, "samples_pending", &[("remote_name", "bad")]) > 0.0);
     // What the alerts of Prometheus' mixin look at.
     let of_bad = |name: &str| value(&collector, name, &[("remote_name", "bad")]);
@@ -81,7 +85,8 @@ fn a_dead_endpoint_slows_no_other_and_gets_everything_when_it_returns() {
     assert!(wait_for(LONG, is_up_to_date));
     assert_eq!(times(&bad)[0], first);
     let log = collector.process.log();
-    assert!(log.contains("HTTP status 503") && log.contains("busy"), "the body is in the log: {log}");
+    let said = log.lines().filter(|line| line.contains("HTTP status 503") && line.contains("busy")).count();
+    assert_eq!(said, 1, "the body is in the log, and not for every attempt: {log}");
 }
 
 #[test]
@@ -240,4 +245,55 @@ fn a_slow_endpoint_gets_one_request_at_a_time_and_everything_in_order() {
     assert!(wait_for(LONG, || times(&receiver).len() >= 8), "{}", collector.process.log());
     assert_eq!(collector.process.terminate(Duration::from_secs(10)).and_then(|s| s.code()), Some(0));
     assert_whole(&times(&receiver));
+}
+
+#[test]
+fn what_was_written_in_part_is_counted_for_the_rest_and_not_sent_again() {
+    // Five samples less than there are, first with a refusal and then with success.
+    let recorder = Recorder::start(|at, request| {
+        let reply = Reply::accepted(request);
+        let samples: usize = reply.headers[0].1.parse().unwrap();
+        match at {
+            1 => Reply::status(400).written(samples - 5, 0).body("five are out of order"),
+            2 => Reply::status(204).written(samples - 5, 0),
+            _ => reply,
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let two = format!(
+        "  - {{url: '{}', name: r, protobuf_message: io.prometheus.write.v2.Request, send_native_histograms: false}}\n",
+        recorder.url()
+    );
+    let collector = start(folder.path(), &two);
+    assert!(wait_for(LONG, || recorder.look(|all| all.len() >= 6)), "{}", collector.process.log());
+    assert_eq!(value(&collector, "samples_failed_total", &[]), 10.0);
+    assert_eq!(value(&collector, "samples_retried_total", &[]), 0.0);
+    let recording = recorder.recording();
+    let bodies: BTreeSet<&[u8]> = recording.iter().map(|exchange| exchange.body.as_slice()).collect();
+    assert_eq!(bodies.len(), recording.len(), "none is sent again");
+    assert!(recording.iter().all(Exchange::is_two), "a receiver that says what it wrote knows 2.0");
+    assert!(collector.process.log().contains("five are out of order"), "{}", collector.process.log());
+}
+
+#[test]
+fn an_endpoint_that_never_answers_holds_up_no_end() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::start(|_, _| Reply::status(204).after(Duration::from_secs(3600)));
+        let config = format!("  - {{url: '{}', name: r, remote_timeout: 1h}}\n", recorder.url());
+        let mut collector = start(folder.path(), &config);
+        assert!(wait_for(LONG, || recorder.look(|all| !all.is_empty())), "{}", collector.process.log());
+        collector.process.signal(signal);
+        let status = collector.process.wait(Duration::from_secs(15));
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", collector.process.log());
+        // What it had is still there.
+        let receiver = Receiver::start();
+        let _collector = start(folder.path(), &format!("  - {{url: '{}', name: r}}\n", receiver.url()));
+        let first = recorder.recording()[0].wire().unwrap().series[0].samples[0].0;
+        assert!(
+            wait_for(LONG, || times(&receiver).first() == Some(&first)),
+            "{first}: {:?}",
+            times(&receiver)
+        );
+    }
 }

@@ -169,7 +169,7 @@ impl Whole {
         ring.send(self.own.read(ring.slab(), self.time_ms));
         self.aggregator.drain();
         self.batches.clear();
-        self.feed.fill(100_000, &self.stats);
+        self.feed.fill(100_000, 1, &self.stats);
         let lanes = self.feed.take(LANES, 100_000, false, &mut self.batches);
         let taken = self.batches.iter().map(|numbered| numbered.batch.samples()).sum();
         let mut samples = 0;

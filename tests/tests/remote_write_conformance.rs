@@ -52,7 +52,9 @@ fn page(number: usize) -> String {
          # TYPE temperature gauge\ntemperature {number}.5\n\
          # TYPE latency_seconds histogram\nlatency_seconds_bucket{{le=\"1\"}} {number}\n\
          latency_seconds_bucket{{le=\"+Inf\"}} {number}\nlatency_seconds_sum 1\nlatency_seconds_count {number}\n\
-         with_a_job{{job=\"own\"}} 1\nwith_own_time 1 1700000000123\nnot_a_number NaN\n"
+         with_a_job{{job=\"own\"}} 1\nwith_own_time 1 1700000000123\nnot_a_number NaN\n\
+         with_two_times 1 1700000000001\nwith_two_times 2 1700000000002\n\
+         {{\"http.requests\",\"service.name\"=\"shop\"}} {number}\n"
     );
     if number < 3 {
         page += "vanishes 1\n";
@@ -90,6 +92,7 @@ fn script(run: Run) -> impl Fn(usize, &Exchange) -> Reply + Send + Sync + 'stati
 fn config(folder: &Path, run: Run, version: Version, url: &str) -> String {
     let whole = target(|number| Some(page(number)));
     let fails = target(|number| (number < 3).then(|| "of_the_one_that_fails 1\n".into()));
+    let bent = target(|_| Some("before 1\nof_the_bent_one{label=\"1\",label=\"2\"} 1\n".into()));
     // Enough targets for many lanes, where requests shall go in parallel.
     let more: Vec<String> = (0..if run == Run::Slow { 24 } else { 0 })
         .map(|n| {
@@ -117,6 +120,7 @@ fn config(folder: &Path, run: Run, version: Version, url: &str) -> String {
          metadata_config: {{send_interval: 1s}}\n    queue_config: {{max_samples_per_send: {size}}}\n\
          scrape_configs:\n  - {{job_name: whole, static_configs: [{{targets: ['127.0.0.1:{whole}']}}]}}\n  \
          - {{job_name: fails, static_configs: [{{targets: ['127.0.0.1:{fails}']}}]}}\n  \
+         - {{job_name: bent, static_configs: [{{targets: ['127.0.0.1:{bent}']}}]}}\n  \
          - {{job_name: more, static_configs: [{{targets: [{}]}}]}}\n{jobs}",
         version.message(),
         more.join(", ")
@@ -141,7 +145,11 @@ fn record(run: Run, version: Version) -> Recording {
                 || version == Version::Two
                 || checks::metadata_is_sent(all, version).is_ok();
             let learnt = run != Run::LearnsTwo || checks::is_asked_for_two_again(all, version).is_ok();
-            let rises = run != Run::More || checks::histograms_rise(all, version).is_ok();
+            let said = match version {
+                Version::One => checks::metadata_says_what_families_are(all, version),
+                Version::Two => checks::help_and_unit_are_said(all, version),
+            };
+            let rises = run != Run::More || checks::histograms_rise(all, version).is_ok() && said.is_ok();
             let parallel = run != Run::Slow || checks::requests_go_in_parallel(all, version).is_ok();
             counts.is_some_and(|(_, points)| points.len() >= 8)
                 && marked

@@ -33,7 +33,7 @@ fn serve_one<S: Read + Write>(mut stream: S, answer: &dyn Fn(&str) -> String, se
     let _ = stream.write_all(reply.as_bytes());
 }
 
-pub(super) fn server(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Receiver<String>) {
+pub(crate) fn server(answer: impl Fn(&str) -> String + Send + 'static) -> (String, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (sender, seen) = channel();
@@ -43,7 +43,7 @@ pub(super) fn server(answer: impl Fn(&str) -> String + Send + 'static) -> (Strin
     (address, seen)
 }
 
-pub(super) fn ok(body: &str) -> String {
+pub(crate) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 

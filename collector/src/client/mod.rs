@@ -347,4 +347,4 @@ pub fn describe(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 #[path = "client_tests.rs"]
-mod tests;
+pub(crate) mod tests;

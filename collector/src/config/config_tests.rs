@@ -59,9 +59,10 @@ remote_write:
     name: azure
     azuread: {cloud: AzureChina, oauth: {client_id: c, client_secret: s, tenant_id: t-1}}
     queue_config: {min_shards: 2, max_shards: 9}
+  - {url: 'https://two.example/', protobuf_message: io.prometheus.write.v2.Request}
 ";
     let config = parse_config(text, Path::new("c.yml")).unwrap();
-    let [aws, azure] = &config.endpoints[..] else { panic!("two endpoints") };
+    let [aws, azure, two] = &config.endpoints[..] else { panic!("three endpoints") };
     let sigv4 = aws.sigv4.as_ref().unwrap();
     assert_eq!((sigv4.region.as_str(), sigv4.access_key.as_deref()), ("eu-west-1", Some("K")));
     let span = Duration::from_secs(120);
@@ -73,6 +74,7 @@ remote_write:
     assert_eq!((token.client_id.as_str(), azure.sigv4.is_none()), ("c", true));
     assert_eq!((azure.queue.min_shards, azure.queue.max_shards, aws.queue.max_shards), (2, 9, 50));
     assert_eq!((azure.metadata.send, azure.metadata.send_interval), (true, Duration::from_secs(60)));
+    assert_eq!((two.metadata.send, two.metadata.send_interval), (true, Duration::from_secs(300)));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub struct Queue {
     pub sample_age_limit: Duration,
 }
 
-/// Of metadata that goes in requests of its own, in 1.0.
+/// Of what is told of families, in 1.0 in requests of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataConfig {
     pub send: bool,
@@ -123,7 +123,7 @@ pub(super) fn resolve_endpoint(
         newest_first: raw.newest_first.unwrap_or(false),
         http,
         sigv4,
-        metadata: resolve_metadata(&raw.metadata_config.unwrap_or_default())
+        metadata: resolve_metadata(&raw.metadata_config.unwrap_or_default(), protocol)
             .map_err(|fault| fault.under("metadata_config"))?,
         relabel: resolve_rules("write_relabel_configs", raw.write_relabel_configs, legacy_names)?,
         queue: resolve_queue(&raw.queue_config.unwrap_or_default(), protocol)
@@ -186,10 +186,18 @@ fn resolve_queue(raw: &raw::QueueConfig, protocol: Protocol) -> Resolved<Queue> 
     Ok(queue)
 }
 
-fn resolve_metadata(raw: &raw::MetadataConfig) -> Resolved<MetadataConfig> {
+/// Between two times that families are told. In 2.0 it is their series that have more to say then.
+fn metadata_interval(protocol: Protocol) -> Duration {
+    match protocol {
+        Protocol::V1 => Duration::from_secs(60),
+        Protocol::V2 => Duration::from_secs(300),
+    }
+}
+
+fn resolve_metadata(raw: &raw::MetadataConfig, protocol: Protocol) -> Resolved<MetadataConfig> {
     let metadata = MetadataConfig {
         send: raw.send.unwrap_or(true),
-        send_interval: raw.send_interval.map_or(Duration::from_secs(60), |span| span.0),
+        send_interval: raw.send_interval.map_or(metadata_interval(protocol), |span| span.0),
         max_samples_per_send: raw.max_samples_per_send.unwrap_or(2000),
     };
     if metadata.send_interval < Duration::from_secs(1) {

@@ -113,7 +113,7 @@ impl Endpoints {
     /// that another process has is a fault.
     fn open_log(&self) -> Result<(), String> {
         let mut slot = self.lock();
-        if slot.is_some() {
+        if slot.is_some() || self.is_memory_only() {
             return Ok(());
         }
         self.counters.log_open.set(1);
@@ -134,9 +134,14 @@ impl Endpoints {
         }
     }
 
+    /// Whether no log is wanted.
+    fn is_memory_only(&self) -> bool {
+        self.storage.as_os_str().is_empty()
+    }
+
     /// Whether there should be a log, and is none.
     pub(super) fn lacks_log(&self) -> bool {
-        !self.running.is_empty() && self.lock().is_none()
+        !self.is_memory_only() && !self.running.is_empty() && self.lock().is_none()
     }
 
     /// Tries again to open the log. Where that succeeds, the endpoints go on with what it holds for them, and then with

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::remote_write::Options;
+use super::remote_write::{Options, Protocol};
 use crate::model::{SeriesView, Source};
 
 /// Label names and values, `__name__` among them, sorted by name and none of them empty.
@@ -53,7 +53,46 @@ pub(super) fn wire_labels<'a>(
         labels.sort_by(|a, b| a.0.cmp(&b.0));
         labels.dedup_by(|later, first| later.0 == first.0);
     }
+    if options.protocol == Protocol::V1 {
+        escape_names(labels);
+    }
     labels.iter().any(|(name, _)| name == NAME)
+}
+
+/// 1.0 knows but letters, digits and `_` in names, and `:` in those of metrics.
+fn escape_names(labels: &mut WireLabels<'_>) {
+    let mut escaped = false;
+    for (name, value) in labels.iter_mut() {
+        let (text, colon) = if name == NAME { (value, true) } else { (name, false) };
+        if let Cow::Owned(legacy) = legacy_name(text, colon) {
+            *text = legacy.into();
+            escaped = true;
+        }
+    }
+    if escaped {
+        labels.sort_by(|a, b| a.0.cmp(&b.0));
+        labels.dedup_by(|later, first| later.0 == first.0);
+    }
+}
+
+/// A name as 1.0 allows it: what it does not know is written as its number between `_`, in the way that Prometheus
+/// calls `values`. No two names become one.
+pub fn legacy_name(name: &str, colon: bool) -> Cow<'_, str> {
+    let is_plain = |at: usize, c: char| {
+        c.is_ascii_alphabetic() || c == '_' || colon && c == ':' || at > 0 && c.is_ascii_digit()
+    };
+    if name.char_indices().all(|(at, c)| is_plain(at, c)) {
+        return name.into();
+    }
+    let mut out = String::from("U__");
+    for (at, c) in name.char_indices() {
+        match c {
+            '_' => out.push_str("__"),
+            c if is_plain(at, c) => out.push(c),
+            c => out.push_str(&format!("_{:x}_", u32::from(c))),
+        }
+    }
+    out.into()
 }
 
 #[cfg(test)]
@@ -112,7 +151,7 @@ mod tests {
         let rewrite: Box<Rewrite> = Box::new(|labels| {
             for (name, value) in labels.iter_mut() {
                 match &**name {
-                    "b" => *name = "0".into(),
+                    "b" => *name = "A".into(),
                     "c" => *value = "".into(),
                     _ => {}
                 }
@@ -121,7 +160,23 @@ mod tests {
         });
         assert_eq!(
             wire(&[("a", "1"), ("b", "2"), ("c", "3")], &[], &[], Some(rewrite)).unwrap(),
-            "0=2 __name__=x a=1"
+            "A=2 __name__=x a=1"
         );
+    }
+
+    #[test]
+    fn names_in_1_0_are_of_its_characters_and_stay_apart() {
+        for (name, colon, expected) in [
+            ("http_requests", false, "http_requests"),
+            ("job:rate5m", true, "job:rate5m"),
+            ("job:rate5m", false, "U__job_3a_rate5m"),
+            ("http.status_code", true, "U__http_2e_status__code"),
+            ("9lives", false, "U___39_lives"),
+            ("größe", false, "U__gr_f6__df_e"),
+        ] {
+            assert_eq!(legacy_name(name, colon), expected);
+        }
+        let own = [("a.b", "1"), ("a_b", "2"), ("z", "3")];
+        assert_eq!(wire(&own, &[], &[], None).unwrap(), "U__a_2e_b=1 __name__=x a_b=2 z=3");
     }
 }

@@ -21,6 +21,6 @@ mod remote_write_v1;
 mod remote_write_v2;
 mod snappy;
 
-pub use labels::{Rewrite, WireLabels};
+pub use labels::{Rewrite, WireLabels, legacy_name};
 pub use metadata::{FamilyMetadata, encode_metadata};
 pub use remote_write::{Encoded, Encoder, Options, Protocol};

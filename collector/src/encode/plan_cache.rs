@@ -24,9 +24,14 @@ const MAX_PLANS: usize = 32_768;
 const MAX_PLAN_BYTES: usize = 64 << 20;
 /// Requests for which a plan must have been of no use before another takes its place.
 const IDLE: u64 = 2 * MAX_PLANS as u64;
-/// Lists of several shapes without a plan that are remembered, with how often they came. Few: lists that chance
-/// makes, of the targets that happened to answer together, are not to be taken for lists that repeat.
-const MAX_SEEN: usize = 16;
+/// Lists of several shapes without a plan that are remembered, with how often they came: enough for what 64 lanes send
+/// in turn. Few all the same: lists that chance makes, of the targets that happened to answer together, are not to be
+/// taken for lists that repeat.
+const MAX_SEEN: usize = 128;
+/// Series for which the best plan is searched whatever it costs, and samples sent for each one more: lists that change
+/// all the time, as those of a backlog that goes in many small requests, must not cost more to plan than to send.
+const FREE_SEARCHES: u64 = 20_000;
+const SAMPLES_A_SEARCH: u64 = 500;
 /// Requests after which plans are looked through for dead shapes.
 const SWEEP: u64 = 256;
 /// What a plan takes for one series, roughly: for the question whether there is room.
@@ -79,6 +84,9 @@ pub(super) struct PlanCache {
     now_ms: i64,
     seen: [(u64, u32); MAX_SEEN],
     next_seen: usize,
+    /// Samples that plans were asked for, and series for which the best one was searched.
+    samples: u64,
+    searched: u64,
     hasher: RandomState,
 }
 
@@ -92,6 +100,8 @@ impl Default for PlanCache {
             now_ms: 0,
             seen: [(0, 0); MAX_SEEN],
             next_seen: 0,
+            samples: 0,
+            searched: 0,
             hasher: RandomState::new(),
         }
     }
@@ -121,14 +131,23 @@ impl PlanCache {
     /// plan.
     pub(super) fn find(&mut self, key: &[u64], series: usize, quick_after: u32) -> Found {
         let best_after = if is_alone(key) { BEST_AFTER_ALONE } else { BEST_AFTER };
+        self.samples += series as u64;
+        let searched = self.searched + series as u64;
+        let affords = searched <= FREE_SEARCHES + self.samples / SAMPLES_A_SEARCH;
         if let Some(&at) = self.index.get(key) {
             let entry = &mut self.entries[at];
             entry.used = self.requests;
             entry.times = entry.times.saturating_add(1);
             return match entry.plan {
-                Some(_) if entry.is_quick && entry.times >= best_after && entry.best_at_ms <= self.now_ms => {
+                Some(_)
+                    if entry.is_quick
+                        && entry.times >= best_after
+                        && entry.best_at_ms <= self.now_ms
+                        && affords =>
+                {
                     // It is tried once.
                     entry.best_at_ms = i64::MAX;
+                    self.searched = searched;
                     Found::Best
                 }
                 Some(_) => Found::Plan(at),
@@ -139,7 +158,16 @@ impl PlanCache {
         if times < quick_after.min(best_after) || !self.make_room(series.saturating_mul(BYTES_A_SERIES)) {
             return Found::No;
         }
-        if times >= best_after { Found::Best } else { Found::Quick }
+        if times < best_after {
+            Found::Quick
+        } else if affords {
+            self.searched = searched;
+            Found::Best
+        } else if quick_after < best_after {
+            Found::Quick
+        } else {
+            Found::No
+        }
     }
 
     /// How often a list without a plan has come, this time included.
@@ -272,6 +300,19 @@ mod tests {
         assert_eq!(rest.last(), Some(&Found::Plan(0)));
         assert_eq!(offer(&mut cache, &[9]), Found::Quick, "a shape alone at once");
         assert_eq!((offer(&mut cache, &[9]), cache.len()), (Found::Plan(1), 2));
+    }
+
+    #[test]
+    fn searching_is_bounded_by_what_is_sent() {
+        let mut cache = PlanCache::default();
+        let series = 2000;
+        let mut bests = 0;
+        for round in 0..20 * u64::from(BEST_AFTER) {
+            let found = cache.find(&[round / u64::from(BEST_AFTER), 1000], series, BEST_AFTER);
+            bests += u64::from(found == Found::Best);
+        }
+        let most = FREE_SEARCHES + cache.samples / SAMPLES_A_SEARCH;
+        assert_eq!(bests, most / series as u64, "of twenty lists, the first ones");
     }
 
     #[test]

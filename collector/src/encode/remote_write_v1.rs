@@ -2,7 +2,7 @@
 //!
 //! A series stands for itself, so the bytes of one batch are right wherever in a request they are put.
 
-use super::labels::wire_labels;
+use super::labels::{legacy_name, wire_labels};
 use super::layout::{Frame, Layout, Mark, Ordered, walk};
 use super::protobuf::{encode_bytes, encode_double, encode_number, encode_varint, varint_len};
 use super::remote_write::Options;
@@ -25,7 +25,7 @@ pub(super) fn lay_out(options: &Options, batches: Ordered<'_>, layout: &mut Layo
         for (name, value) in labels {
             encode_label(name, value, &mut prefix);
             // An own label of that name has become `exported_`.
-            if let Some(label) = shared.iter().position(|(shared, _)| shared == name) {
+            if let Some(label) = shared.iter().position(|(shared, _)| legacy_name(shared, false) == *name) {
                 let at = (prefix.len() - value.len()) as u32;
                 marks.push(Mark { at, label: label as u16, first: 0, length: value.len() as u16 });
             }

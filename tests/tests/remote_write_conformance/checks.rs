@@ -6,8 +6,9 @@ use std::time::Duration;
 use collector_tests::recording::{Exchange, Recording, Series, Version, Wire};
 
 pub use crate::more::{
-    custom_buckets_arrive, custom_buckets_stay_away, exemplars_arrive, float_histograms_arrive,
-    histograms_rise, integer_histograms_arrive, samples_and_histograms_are_apart, starts_are_said,
+    bare_counters_arrive, custom_buckets_arrive, custom_buckets_stay_away, exemplars_arrive,
+    float_histograms_arrive, help_and_unit_are_said, histograms_rise, integer_histograms_arrive,
+    metadata_says_what_families_are, samples_and_histograms_are_apart, starts_are_said,
 };
 
 pub type Check = fn(&Recording, Version) -> Result<(), String>;
@@ -163,7 +164,7 @@ pub fn metadata_is_sent(recording: &Recording, _: Version) -> Verdict {
     for exchange in recording {
         let wire = exchange.wire()?;
         ensure(wire.metadata.is_empty() || wire.series.is_empty(), || "beside samples".into())?;
-        families.extend(wire.metadata);
+        families.extend(wire.metadata.into_iter().map(|metadata| metadata.family));
     }
     let all = ["requests_total", "temperature", "latency_seconds"];
     let lacks = all.iter().find(|name| !families.contains(**name));
@@ -181,6 +182,37 @@ pub fn times_rise(recording: &Recording, _: Version) -> Verdict {
 pub fn own_times_arrive(recording: &Recording, _: Version) -> Verdict {
     let times: Vec<i64> = points_of(recording, "with_own_time")?.iter().map(|point| point.0).collect();
     ensure(times == [1_700_000_000_123], || format!("{times:?}"))
+}
+
+pub fn several_times_of_a_series_arrive(recording: &Recording, _: Version) -> Verdict {
+    let points = points_of(recording, "with_two_times")?;
+    let expected = [(1_700_000_000_001, 1.0f64.to_bits()), (1_700_000_000_002, 2.0f64.to_bits())];
+    ensure(points == expected, || format!("{points:?}"))
+}
+
+/// 1.0 knows no such names: they are escaped, and stay what they are in 2.0.
+pub fn names_of_any_character_arrive(recording: &Recording, version: Version) -> Verdict {
+    let (name, label) = match version {
+        Version::One => ("U__http_2e_requests", "U__service_2e_name=\"shop\""),
+        Version::Two => ("http.requests", "service.name=\"shop\""),
+    };
+    let all = accepted(recording)?;
+    let found = all.iter().find(|(key, _)| key.contains(&format!("__name__={name:?},")));
+    ensure(found.is_some_and(|(key, points)| key.contains(label) && points.len() >= 5), || {
+        format!("{name}: {found:?}")
+    })
+}
+
+pub fn repeated_labels_fail_the_scrape(recording: &Recording, _: Version) -> Verdict {
+    let all = accepted(recording)?;
+    let of_the_bent = |key: &str| key.contains("job=\"bent\"");
+    let up = all.iter().find(|(key, _)| key.contains("__name__=\"up\",") && of_the_bent(key));
+    let down = up.is_some_and(|(_, points)| points.iter().all(|point| point.1 == 0));
+    ensure(down, || format!("up: {up:?}"))?;
+    let other = all.keys().find(|key| {
+        of_the_bent(key) && !key.contains("__name__=\"up\",") && !key.contains("__name__=\"scrape_")
+    });
+    ensure(other.is_none(), || format!("{other:?} was taken"))
 }
 
 pub fn what_ends_is_marked(recording: &Recording, _: Version) -> Verdict {
@@ -302,7 +334,9 @@ pub fn falls_back_to_one(recording: &Recording, _: Version) -> Verdict {
     })?;
     let keys = |exchange: &Exchange| -> Result<BTreeSet<(String, i64)>, String> {
         let wire = exchange.wire()?;
-        let points = wire.series.iter().flat_map(|series| {
+        // A name that 1.0 does not know is another one there.
+        let series = wire.series.iter().filter(|series| !series.name().contains("http"));
+        let points = series.flat_map(|series| {
             series.samples.iter().map(|sample| (series.key(), sample.0)).collect::<Vec<_>>()
         });
         Ok(points.collect())

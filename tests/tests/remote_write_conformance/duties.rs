@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::checks::{self as check, Check};
 use collector_tests::proto::v2;
-use collector_tests::recording::{Exchange, Exemplar, Recording, Series, Version, Wire};
+use collector_tests::recording::{Exchange, Exemplar, Metadata, Recording, Series, Version, Wire};
 
 /// A run of the collector against a receiver of a certain kind.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,6 +72,14 @@ fn change_histograms(recording: &mut Recording, name: &str, mut change: impl FnM
             series.histograms.iter_mut().for_each(&mut change);
         }
     });
+}
+
+fn change_metadata(recording: &mut Recording, mut change: impl FnMut(&mut Metadata)) {
+    for exchange in recording.iter_mut() {
+        let mut wire = exchange.wire().unwrap();
+        wire.metadata.iter_mut().for_each(&mut change);
+        exchange.replace(&wire);
+    }
 }
 
 fn set_header(recording: &mut Recording, name: &str, value: &str) {
@@ -143,6 +151,19 @@ pub static DUTIES: &[Duty] = &[
     ]),
     duty!(Plain BOTH own_times_arrive [
         |r| change_all(r, |series| if series.name() == "with_own_time" { series.samples[0].0 += 1 }),
+    ]),
+    duty!(Plain BOTH several_times_of_a_series_arrive [
+        |r| change_all(r, |series| if series.name() == "with_two_times" && series.samples[0].1 == 2.0f64.to_bits() { series.samples[0].0 -= 1 }),
+        |r| { let at = last_with(r, "with_two_times"); change(r, at, |wire| { let at = wire.series.iter().position(|s| s.name() == "with_two_times").unwrap(); wire.series.remove(at); }); },
+        |r| { let at = last_with(r, "with_two_times"); change(r, at, |wire| { let at = wire.series.iter().position(|s| s.name() == "with_two_times").unwrap(); wire.series.swap(at, at + 1); }); },
+    ]),
+    duty!(Plain BOTH names_of_any_character_arrive [
+        |r| change_all(r, |series| series.labels.iter_mut().for_each(|label| if label.1.contains("http") { label.1 = "http_requests".into() })),
+        |r| change_all(r, |series| series.labels.retain(|label| label.1 != "shop")),
+    ]),
+    duty!(Plain BOTH repeated_labels_fail_the_scrape [
+        |r| change_all(r, |series| if series.label("job") == "bent" && series.name() == "up" { series.samples[0].1 = 1.0f64.to_bits() }),
+        |r| change_all(r, |series| if series.label("job") == "bent" { series.labels.iter_mut().for_each(|label| if label.1.starts_with("scrape_") { label.1 = "before".into() }) }),
     ]),
     duty!(Plain BOTH what_ends_is_marked [
         |r| { let at = last_with(r, "vanishes"); r.remove(at); },
@@ -249,6 +270,22 @@ pub static DUTIES: &[Duty] = &[
         |r| change_histograms(r, "fractions", |one| one.positive_counts[0] += 0.5),
         |r| change_histograms(r, "fractions", |one| one.positive_deltas = vec![1, 1]),
         |r| change_all(r, |series| if series.name() == "fractions" { series.histograms.clear() }),
+    ]),
+    duty!(More BOTH bare_counters_arrive [
+        |r| change_all(r, |series| if series.name() == "bare" { series.labels.iter_mut().for_each(|label| if label.1 == "bare" { label.1 = "bare_total".into() }) }),
+        |r| change_all(r, |series| if series.name() == "bare" { series.samples.clear(); }),
+    ]),
+    duty!(More ONE metadata_says_what_families_are [
+        |r| r.retain(|e| e.wire().unwrap().metadata.is_empty()),
+        |r| change_metadata(r, |one| one.help.clear()),
+        |r| change_metadata(r, |one| one.unit.clear()),
+        |r| change_metadata(r, |one| one.kind = 1),
+    ]),
+    duty!(More TWO help_and_unit_are_said [
+        |r| change_all(r, |series| series.help.clear()),
+        |r| change_all(r, |series| series.unit.clear()),
+        |r| change_all(r, |series| if !series.help.is_empty() { series.help.push('x') }),
+        |r| change_all(r, |series| series.kind = series.kind.map(|_| 1)),
     ]),
     duty!(More TWO custom_buckets_arrive [
         |r| change_histograms(r, "latency", |one| one.custom_values.clear()),

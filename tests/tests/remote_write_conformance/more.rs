@@ -15,6 +15,9 @@ pub const MESSAGES: &str =
 const STARTED: i64 = 1_789_990_000_123;
 const EXEMPLAR_TIME: i64 = 1_789_999_999_250;
 const CUSTOM: i32 = -53;
+const HELP: &str = "How long it took.";
+/// Of a gauge.
+const GAUGE: i32 = 2;
 
 /// The page with exemplars and starts. Its histogram is made a native one by the job.
 pub fn open_page(number: usize) -> Vec<u8> {
@@ -24,7 +27,8 @@ pub fn open_page(number: usize) -> Vec<u8> {
          hits_created{{path=\"/\"}} 1789990000.123\n\
          # TYPE latency histogram\nlatency_bucket{{le=\"0.5\"}} {more}\nlatency_bucket{{le=\"2.0\"}} {}\n\
          latency_bucket{{le=\"+Inf\"}} {}\nlatency_count {}\nlatency_sum 7.5\nlatency_created 1789990000.123\n\
-         # TYPE level gauge\nlevel {number}\n# EOF\n",
+         # TYPE level gauge\nlevel {number}\n# TYPE bare counter\nbare {more}\n\
+         # TYPE took_seconds gauge\n# UNIT took_seconds seconds\n# HELP took_seconds {HELP}\ntook_seconds 0.25\n# EOF\n",
         more + 2,
         more + 3,
         more + 3,
@@ -188,4 +192,39 @@ pub fn histograms_rise(recording: &Recording, _: Version) -> Verdict {
         })?;
     }
     Ok(())
+}
+
+/// A counter of `OpenMetrics` may lack `_total`: its name stays what the target says.
+pub fn bare_counters_arrive(recording: &Recording, _: Version) -> Verdict {
+    let mut found = 0;
+    for exchange in recording {
+        for series in exchange.wire()?.series {
+            ensure(series.name() != "bare_total", || "it got another name".into())?;
+            found += usize::from(series.name() == "bare" && series.samples.len() == 1);
+        }
+    }
+    ensure(found > 2, || format!("{found} came"))
+}
+
+pub fn metadata_says_what_families_are(recording: &Recording, _: Version) -> Verdict {
+    let mut found = None;
+    for exchange in recording {
+        found = exchange.wire()?.metadata.into_iter().find(|one| one.family == "took_seconds").or(found);
+    }
+    let found = found.ok_or("nothing was said of it")?;
+    ensure((found.kind, &*found.help, &*found.unit) == (GAUGE, HELP, "seconds"), || format!("{found:?}"))
+}
+
+/// The type each time, the rest now and then, and never anything else.
+pub fn help_and_unit_are_said(recording: &Recording, _: Version) -> Verdict {
+    let mut whole = 0;
+    for exchange in recording {
+        for series in exchange.wire()?.series.iter().filter(|series| series.name() == "took_seconds") {
+            let said = (series.kind, &*series.help, &*series.unit);
+            let is_whole = said == (Some(GAUGE), HELP, "seconds");
+            whole += usize::from(is_whole);
+            ensure(is_whole || said == (Some(GAUGE), "", ""), || format!("{said:?}"))?;
+        }
+    }
+    ensure(whole > 0, || "help and unit were never said".into())
 }

@@ -19,7 +19,7 @@ use super::encoders::Encoders;
 use super::feed::Feed;
 use super::feeds::Feeds;
 use super::flight::{Flight, Flights, State, oldest_sent};
-use super::metadata::Metadata;
+use super::metadata::{Metadata, Told};
 use super::pace::{Pace, SLOW_ANSWER};
 use super::sender::{Command, Sender, locked};
 use crate::batch_log::Part;
@@ -38,6 +38,7 @@ pub(super) struct Dispatcher {
     command: watch::Receiver<Command>,
     encoders: Encoders,
     metadata: Metadata,
+    told_help: Told,
     pace: Pace,
     flights: Flights,
     /// More may have come until then that goes into the same request.
@@ -69,6 +70,7 @@ impl Dispatcher {
         let (queue, stats) = (&sender.endpoint.queue, &sender.stats);
         let pace = Pace::new(queue, now);
         let metadata = Metadata::new(sender.endpoint.metadata.clone(), queue, now);
+        let told_help = Told::new(sender.endpoint.metadata.clone(), now);
         stats.max_samples_per_send.set(queue.max_samples_per_send as u64);
         stats.shards_min.set(pace.least() as u64);
         stats.shards_max.set(pace.most() as u64);
@@ -83,6 +85,7 @@ impl Dispatcher {
             command,
             encoders: Encoders::default(),
             metadata,
+            told_help,
             pace,
             flights: Flights::default(),
             linger_until: None,
@@ -197,7 +200,7 @@ impl Dispatcher {
             self.linger_until = None;
             let (max_samples, deadline) =
                 (self.max_samples(), self.sender.endpoint.queue.batch_send_deadline);
-            let ready = self.feeds.fill(newest, max_samples, &self.sender.stats);
+            let ready = self.feeds.fill(newest, max_samples, self.open_places(), &self.sender.stats);
             let is_enough = ready >= max_samples || is_flush || !self.flights.has(newest);
             let waited = ready > 0 && now >= *self.waiting_since.get_or_insert(now) + deadline;
             if ready == 0 || is_enough || waited {
@@ -208,8 +211,13 @@ impl Dispatcher {
             }
         }
         let ready = self.feeds.has_backlog()
-            && self.feeds.fill(Part::First, self.max_samples(), &self.sender.stats) > 0;
+            && self.feeds.fill(Part::First, self.max_samples(), self.open_places(), &self.sender.stats) > 0;
         ready.then_some(Part::First)
+    }
+
+    /// How many more requests there may be.
+    fn open_places(&self) -> usize {
+        self.pace.allowed().saturating_sub(self.flights.0.len()).max(1)
     }
 
     /// Allows one more request where those under way are slow and a full one waits behind them.
@@ -228,11 +236,13 @@ impl Dispatcher {
     /// Makes a request of what waits in idle lanes.
     fn begin(&mut self, part: Part, now: Instant) {
         let mut batches = self.spare.pop().unwrap_or_default();
-        let (lanes, max_samples) = (self.pace.lanes(), self.max_samples());
+        let max_samples = self.max_samples();
+        let lanes = self.pace.lanes().max(self.feeds.lanes_for(part, max_samples));
         let rounds = locked(&self.sender.accord).current().protocol == Protocol::V2;
         let lanes = self.feeds.take(part, lanes, max_samples, rounds, &mut batches);
         let taken = batches.iter().map(|numbered| numbered.batch.samples()).sum();
         let (dialect, probe) = locked(&self.sender.accord).next(now);
+        let help = dialect.protocol == Protocol::V2 && self.told_help.lacks(&batches, now);
         if dialect.protocol == Protocol::V1 {
             batches.iter().for_each(|numbered| self.metadata.observe(&numbered.batch));
         }
@@ -246,6 +256,7 @@ impl Dispatcher {
             sent: Written::default(),
             left_out: 0,
             dialect,
+            help,
             probe,
             newest_ms: 0,
             failures: 0,
@@ -267,9 +278,10 @@ impl Dispatcher {
         flight.drop_old(&self.sender.endpoint, &self.sender.stats);
         let current = locked(&self.sender.accord).current();
         self.encoders.give_back(std::mem::take(&mut flight.body));
-        let dialects = (flight.dialect, current);
+        let (dialects, help) =
+            ((flight.dialect, current), flight.help && flight.dialect.protocol == Protocol::V2);
         (flight.body, flight.sent, flight.left_out) =
-            self.encoders.encode(dialects, &self.sender, &flight.batches);
+            self.encoders.encode(dialects, help, &self.sender, &flight.batches);
         flight.newest_ms = flight.batches.iter().map(|n| n.batch.time_ms).max().unwrap_or(0);
         flight.samples() > 0
     }

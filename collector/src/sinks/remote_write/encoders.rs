@@ -24,23 +24,30 @@ pub(super) struct Encoders {
 }
 
 impl Encoders {
-    /// The request of these batches in `dialect`, what is in it, and how many samples it has no form for. `current` is the dialect of other requests.
+    /// The request of these batches in `dialect`, what is in it, and how many samples it has no form for. `current` is
+    /// the dialect of other requests, `help` says that it tells what families are: such a request is rare, and not worth
+    /// an encoder that is kept.
     pub(super) fn encode(
         &mut self,
         (dialect, current): (Dialect, Dialect),
+        help: bool,
         sender: &Sender,
         batches: &[Numbered],
     ) -> (Bytes, Written, u64) {
+        let mut buffer = self.buffers.pop().unwrap_or_default();
+        buffer.clear();
+        if help {
+            let encoded = new_encoder(sender, dialect, true).encode(batches, &mut buffer);
+            return (Bytes::from(buffer), contents(&encoded), encoded.left_out as u64);
+        }
         let known = self.kept.iter().position(|(known, _)| *known == dialect);
         let at = known.unwrap_or_else(|| {
             if self.kept.len() >= MAX_ENCODERS {
                 self.kept.retain(|(known, _)| *known == current);
             }
-            self.kept.push((dialect, new_encoder(sender, dialect)));
+            self.kept.push((dialect, new_encoder(sender, dialect, false)));
             self.kept.len() - 1
         });
-        let mut buffer = self.buffers.pop().unwrap_or_default();
-        buffer.clear();
         let encoded = self.kept[at].1.encode(batches, &mut buffer);
         (Bytes::from(buffer), contents(&encoded), encoded.left_out as u64)
     }
@@ -63,14 +70,14 @@ fn contents(encoded: &Encoded) -> Written {
     Written { samples, histograms, exemplars }
 }
 
-fn new_encoder(sender: &Sender, dialect: Dialect) -> Encoder {
+fn new_encoder(sender: &Sender, dialect: Dialect, help: bool) -> Encoder {
     let rules = &sender.endpoint.relabel;
     Encoder::new(Options {
         protocol: dialect.protocol,
         external_labels: sender.external_labels.clone(),
         native_histograms: dialect.native,
         exemplars: sender.endpoint.exemplars,
-        help: false,
+        help,
         rewrite: (!rules.is_empty()).then(|| rewrite(rules.clone())),
     })
 }

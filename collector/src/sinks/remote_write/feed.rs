@@ -79,17 +79,18 @@ impl Feed {
         self.fetched >= self.until && self.lanes.batches() == 0 && self.sent == 0
     }
 
-    /// Fetches until a request of `max_samples` can be made of lanes that are idle, or there is no more. What can
+    /// Fetches until so many requests of `max_samples` can be made of lanes that are idle, or there is no more. What can
     /// be found nowhere any more is counted as dropped. Gives how many samples are ready.
-    pub fn fill(&mut self, max_samples: usize, stats: &EndpointStats) -> usize {
+    pub fn fill(&mut self, max_samples: usize, requests: usize, stats: &EndpointStats) -> usize {
         self.newest.borrow_and_update();
-        while self.lanes.ready() < max_samples
+        let wanted = max_samples * requests;
+        while self.lanes.ready() < wanted
             && self.lanes.samples() < LANE_SAMPLES.max(max_samples)
             && self.lanes.batches() < LANE_BATCHES
             && self.fetched < self.until
         {
             let before = self.fetched;
-            self.fetch(max_samples - self.lanes.ready(), stats);
+            self.fetch(max_samples.min(wanted - self.lanes.ready()), stats);
             self.sort_into_lanes(max_samples);
             self.resumed.looked(self.fetched, stats);
             if self.fetched == before {
@@ -148,6 +149,11 @@ impl Feed {
             let skipped = usize::try_from(settled.saturating_sub(numbered.sequence)).unwrap_or(usize::MAX);
             self.splitter.split(&numbered, skipped, max_samples, |part| self.lanes.push(lane, part));
         }
+    }
+
+    /// Over how many lanes a request must reach to be worth its cost.
+    pub(super) fn lanes_for(&self, max_samples: usize) -> usize {
+        self.lanes.lanes_for(max_samples)
     }
 
     /// Appends to `out` what the next request holds, of at most so many lanes and, if asked for, of the same sources as

@@ -49,10 +49,21 @@ impl Feeds {
     }
 
     /// As [`Feed::fill`].
-    pub(super) fn fill(&mut self, part: Part, max_samples: usize, stats: &EndpointStats) -> usize {
-        let ready = self.feed(part).fill(max_samples, stats);
+    pub(super) fn fill(
+        &mut self,
+        part: Part,
+        max_samples: usize,
+        requests: usize,
+        stats: &EndpointStats,
+    ) -> usize {
+        let ready = self.feed(part).fill(max_samples, requests, stats);
         self.show(stats);
         ready
+    }
+
+    /// As [`Feed::lanes_for`].
+    pub(super) fn lanes_for(&mut self, part: Part, max_samples: usize) -> usize {
+        self.feed(part).lanes_for(max_samples)
     }
 
     /// As [`Feed::take`].

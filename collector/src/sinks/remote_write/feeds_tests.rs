@@ -65,7 +65,7 @@ impl Life {
         max_samples: usize,
         rounds: bool,
     ) -> (LaneSet, Vec<(String, u64, usize)>) {
-        self.feeds.fill(part, max_samples, &self.stats);
+        self.feeds.fill(part, max_samples, 1, &self.stats);
         let mut out = Vec::new();
         let taken = self.feeds.take(part, lanes, max_samples, rounds, &mut out);
         let of = |n: &Numbered| (n.batch.shape().source.name.clone(), n.sequence, n.batch.samples());

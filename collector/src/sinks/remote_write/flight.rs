@@ -43,6 +43,8 @@ pub(super) struct Flight {
     /// Samples that its protocol has no form for.
     pub left_out: u64,
     pub dialect: Dialect,
+    /// Whether it tells help and unit of families, in 2.0.
+    pub help: bool,
     pub probe: Probe,
     pub newest_ms: i64,
     /// Attempts that came to nothing.

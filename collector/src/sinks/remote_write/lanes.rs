@@ -73,6 +73,13 @@ pub fn lane_of(source: &str) -> usize {
     crc32fast::hash(source.as_bytes()) as usize % LANES
 }
 
+/// How many rounds like the first a request takes where so many samples wait behind it: as many as fit, and where those
+/// do not wait a power of two, so that requests of the same sources are of few lengths.
+fn whole_rounds(round: usize, waiting: usize, max_samples: usize) -> usize {
+    let (fit, there) = (max_samples / round.max(1), 1 + waiting / round.max(1));
+    if there >= fit { fit.max(1) } else { 1 << there.ilog2() }
+}
+
 fn name_of(numbered: &Numbered) -> &str {
     &numbered.batch.shape().source.name
 }
@@ -106,6 +113,15 @@ impl Lanes {
         self.ready
     }
 
+    /// Over how many lanes a request must reach to be at least half as large as it may be, as what waits in idle ones is
+    /// spread. It is a power of two, so that groups of lanes stay what they are while the load is much the same.
+    pub(super) fn lanes_for(&self, max_samples: usize) -> usize {
+        let idle = LaneSet(self.waiting.0 & !self.busy.0).iter().count();
+        let used = LaneSet(self.waiting.0 | self.busy.0).iter().count();
+        let share = (LANES * max_samples * idle).div_ceil((self.ready * used).max(1)).clamp(1, LANES);
+        1 << share.ilog2()
+    }
+
     /// The number below which `lane` was settled before the start.
     pub(super) fn settled(&self, lane: usize) -> u64 {
         self.lanes[lane].settled
@@ -128,7 +144,8 @@ impl Lanes {
     /// `max_samples`. Gives the lanes, of which no other request may take until they are settled.
     ///
     /// With `rounds`, a request ends where the round of its group's sources begins again, unless another whole round fits:
-    /// then the requests of the next round hold the same sources. In 2.0 what comes together by chance has no plan.
+    /// then the requests of the next round hold the same sources, and are of few lengths. In 2.0 what comes together by
+    /// chance has no plan.
     pub(super) fn take(
         &mut self,
         most: usize,
@@ -142,9 +159,9 @@ impl Lanes {
         let mut open = LaneSet::default();
         idle.iter().filter(|lane| lane / most.max(1) == group).for_each(|lane| open.insert(lane));
         let (mut taken, mut samples, mut round_from, start) = (LaneSet::default(), 0, 0, out.len());
+        let (mut whole, mut wanted) = (0, None);
         while let Some(at) = open.iter().min_by_key(|&lane| self.first(lane)) {
-            let lane = &mut self.lanes[at];
-            let Some(front) = lane.waiting.front() else { break };
+            let Some(front) = self.lanes[at].waiting.front() else { break };
             let more = front.batch.samples();
             if samples > 0 && samples + more > max_samples {
                 break;
@@ -156,8 +173,16 @@ impl Lanes {
                 if begins_anew || first == next && 2 * samples - round_from > max_samples {
                     break;
                 }
-                round_from = if first == next { samples } else { round_from };
+                if first == next {
+                    (whole, round_from) = (whole + 1, samples);
+                    let waiting = || open.iter().map(|at| self.lanes[at].samples).sum();
+                    let wanted = *wanted.get_or_insert_with(|| whole_rounds(samples, waiting(), max_samples));
+                    if whole >= wanted {
+                        break;
+                    }
+                }
             }
+            let lane = &mut self.lanes[at];
             let Some(numbered) = lane.waiting.pop_front() else { break };
             if !taken.contains(at) {
                 self.ready -= lane.samples;

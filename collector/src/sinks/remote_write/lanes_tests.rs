@@ -59,6 +59,30 @@ fn a_lane_is_in_one_request_at_a_time() {
 }
 
 #[test]
+fn a_request_reaches_over_as_many_lanes_as_fill_it() {
+    let all: Vec<usize> = (0..LANES).collect();
+    let mut lanes = filled(&all);
+    for (max_samples, expected) in
+        [(640, 64), (10_000, 64), (639, 64), (630, 32), (320, 32), (100, 8), (10, 1), (1, 1)]
+    {
+        assert_eq!(lanes.lanes_for(max_samples), expected, "{max_samples} of 640");
+    }
+    let (taken, numbers) = take(&mut lanes, 8, 80);
+    assert_eq!((taken.iter().count(), numbers.len()), (8, 8));
+    assert_eq!(lanes.lanes_for(80), 8, "the others hold as much each");
+    assert_eq!(filled(&[1, 20, 40]).lanes_for(10), 16, "a third of all lanes, for one of the three in use");
+}
+
+#[test]
+fn requests_of_whole_rounds_are_of_few_lengths() {
+    for (round, waiting, expected) in
+        [(100, 5000, 20), (100, 1900, 20), (100, 1890, 16), (100, 650, 4), (100, 0, 1), (3000, 9000, 1)]
+    {
+        assert_eq!(whole_rounds(round, waiting, 2000), expected, "{round} {waiting}");
+    }
+}
+
+#[test]
 fn what_a_lane_had_settled_before_the_start_stays_settled() {
     let mut settled = [10; LANES];
     settled[9] = 70;

@@ -1,7 +1,8 @@
-//! Metadata of families in remote write 1.0: type, help and unit go in requests of their own, all of them every
-//! `send_interval`. In 2.0 each series has its own.
+//! Metadata of families. In remote write 1.0 type, help and unit go in requests of their own, all of them every
+//! `send_interval`. In 2.0 each series has its type; its help and unit would make a request of one host half as large
+//! again, so they go in the first request of an interval that has a series of the family.
 //!
-//! Cost: a look-up for each batch; lists of series that are new are walked once.
+//! Cost: a look-up for each batch; lists of series that are new are walked once, in 2.0 once an interval.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -9,19 +10,21 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::accord::Dialect;
 use super::answer::{Answer, Verdict, Written};
 use super::backoff::Backoff;
 use super::client::Client;
 use crate::config::{MetadataConfig, Queue};
-use crate::encode::{FamilyMetadata, Protocol, encode_metadata};
-use crate::model::{Batch, Kind, SeriesList};
+use crate::encode::{FamilyMetadata, Protocol, encode_metadata, legacy_name};
+use crate::model::{Batch, Kind, Numbered, SeriesList};
 use crate::self_metrics::EndpointStats;
 
 /// Families that are remembered; more are left out.
 const MAX_FAMILIES: usize = 65_536;
+/// Lists of series that are looked at in one interval; of more nothing is told before the next.
+const MAX_LISTS: usize = 65_536;
 
 type Attempt = Pin<Box<dyn Future<Output = (Answer, Duration)> + Send>>;
 
@@ -155,10 +158,102 @@ fn learn(list: &SeriesList, families: &mut HashMap<Box<str>, Family>) {
     let ids = list.floats().iter().map(|&(id, _)| id).chain(list.histograms().iter().copied());
     for id in ids {
         let view = table.view(id);
-        if families.contains_key(view.family()) || families.len() >= MAX_FAMILIES {
+        if families.contains_key(&*legacy_name(view.family(), true)) || families.len() >= MAX_FAMILIES {
             continue;
         }
         let family = Family { kind: view.kind(), help: view.help().into(), unit: view.unit().into() };
-        families.insert(view.family().into(), family);
+        families.insert(legacy_name(view.family(), true).into(), family);
+    }
+}
+
+/// What a receiver of 2.0 was told in this interval.
+pub(super) struct Told {
+    settings: MetadataConfig,
+    next_round: Instant,
+    lists: HashSet<u64>,
+    families: HashSet<Box<str>>,
+}
+
+impl Told {
+    pub(super) fn new(settings: MetadataConfig, now: Instant) -> Self {
+        Told { settings, next_round: now, lists: HashSet::new(), families: HashSet::new() }
+    }
+
+    /// Whether a request of these batches is to tell help and unit: of some family in it they were not told lately. From
+    /// now on they count as told.
+    pub(super) fn lacks(&mut self, batches: &[Numbered], now: Instant) -> bool {
+        if !self.settings.send {
+            return false;
+        }
+        if now >= self.next_round {
+            self.next_round = now + self.settings.send_interval;
+            self.lists.clear();
+            self.families.clear();
+        }
+        let mut lacks = false;
+        for numbered in batches {
+            let list = numbered.batch.shape().list();
+            if self.lists.len() < MAX_LISTS && self.lists.insert(list.id()) {
+                lacks |= self.note(list);
+            }
+        }
+        lacks
+    }
+
+    /// Notes the families of a list. `true` where one of them is new and has something to tell.
+    fn note(&mut self, list: &SeriesList) -> bool {
+        let table = list.table().lock();
+        let ids = list.floats().iter().map(|&(id, _)| id).chain(list.histograms().iter().copied());
+        let (mut lacks, mut last) = (false, "");
+        for view in ids.map(|id| table.view(id)) {
+            let family = view.family();
+            let has_more = !view.help().is_empty() || !view.unit().is_empty();
+            // The series of a family come together.
+            if family != last && has_more && self.families.len() < MAX_FAMILIES {
+                lacks |= self.families.insert(family.into());
+            }
+            last = family;
+        }
+        lacks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Form, SeriesSpec, SeriesTable, Shape, Source};
+
+    fn batch(table: &Arc<SeriesTable>, families: &[(&str, &str)]) -> Numbered {
+        let acquire = |&(name, help): &(&str, &str)| {
+            let spec = SeriesSpec { name, family: name, kind: Kind::Gauge, help, unit: "", labels: &[] };
+            (table.lock().acquire(&spec), Form::Always)
+        };
+        let floats = families.iter().map(acquire).collect();
+        let source = Arc::new(Source { name: "s".into(), labels: Vec::new() });
+        let mut batch = Batch::default();
+        batch.shape = Some(Shape::new(source, table.clone(), floats, Vec::new()));
+        Numbered { sequence: 0, batch: Arc::new(batch) }
+    }
+
+    #[test]
+    fn what_a_family_is_goes_once_an_interval() {
+        let (table, now) = (Arc::new(SeriesTable::default()), Instant::now());
+        let interval = Duration::from_secs(60);
+        let settings = MetadataConfig { send: true, send_interval: interval, max_samples_per_send: 1 };
+        let mut told = Told::new(settings.clone(), now);
+        let first = batch(&table, &[("a", "an a"), ("b", "")]);
+        let (same, more) = (batch(&table, &[("a", "an a")]), batch(&table, &[("a", "an a"), ("c", "a c")]));
+        let mut lacks = |batches: &[&Numbered], at| {
+            let batches: Vec<Numbered> = batches.iter().map(|&one| one.clone()).collect();
+            told.lacks(&batches, now + at)
+        };
+        assert!(lacks(&[&first], Duration::ZERO));
+        assert!(!lacks(&[&first, &same], interval / 2), "the same family in another list");
+        assert!(lacks(&[&first, &more], interval / 2), "a family that is new");
+        assert!(!lacks(&[&batch(&table, &[("b", "")])], interval / 2), "nothing to tell");
+        assert!(lacks(&[&same], interval), "the next interval");
+        assert!(!lacks(&[&same], interval));
+        let mut never = Told::new(MetadataConfig { send: false, ..settings }, now);
+        assert!(!never.lacks(&[first], now));
     }
 }

@@ -99,9 +99,10 @@ impl Pace {
         requests - stuck < self.allowed && requests <= self.most
     }
 
-    /// From how many lanes one request takes: from all while there is one request at a time.
+    /// From how many lanes one request takes: from all while there is one request at a time. A power of two, so that
+    /// requests go on to hold the same sources when there may be one more of them, or one less.
     pub(super) fn lanes(&self) -> usize {
-        (LANES / self.allowed).max(1)
+        1 << (LANES / self.allowed).max(1).ilog2()
     }
 
     /// A request of so many samples was settled; `waiting` says that there is another full one.

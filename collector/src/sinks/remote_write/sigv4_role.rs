@@ -97,6 +97,45 @@ fn keys_of(answer: &str) -> Option<Keys> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::tests::{ok, server};
+
+    #[tokio::test]
+    async fn keys_are_kept_until_shortly_before_their_end_and_a_refusal_is_told() {
+        let (refusal, text) =
+            ("HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 12\r\n\r\n", "AccessDenied");
+        let answers = std::sync::Mutex::new(0);
+        let (address, seen) = server(move |_| {
+            let mut number = answers.lock().unwrap();
+            *number += 1;
+            match *number {
+                3 => format!("{refusal}{text}"),
+                4 => ok("<AccessKeyId>A</AccessKeyId>"),
+                n => ok(&format!(
+                    "<AccessKeyId>K{n}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>"
+                )),
+            }
+        });
+        let service = format!("http://{address}/");
+        let role = AssumedRole { arn: "arn:aws:iam::1:role/r".into(), external_id: None, service };
+        let assumed = Assumed::new(role, "eu-west-1").unwrap();
+        let own = Keys { access: "AKID".into(), secret: "s3".into(), token: None };
+        let keys = async || assumed.keys(&own).await.map(|keys| keys.access);
+        let expire = async || assumed.kept.lock().await.as_mut().unwrap().1 = Instant::now();
+        assert_eq!((keys().await, keys().await), (Ok("K1".into()), Ok("K1".into())));
+        let until = assumed.kept.lock().await.as_ref().unwrap().1;
+        assert!(until <= Instant::now() + SPAN - EARLY);
+        assert_eq!(seen.try_iter().count(), 1, "they are kept");
+        expire().await;
+        assert_eq!(keys().await, Ok("K2".into()));
+        expire().await;
+        let error = keys().await.unwrap_err();
+        assert!(
+            error.starts_with("sigv4: http://") && error.ends_with("403 Forbidden: AccessDenied"),
+            "{error}"
+        );
+        assert!(keys().await.unwrap_err().ends_with("the answer holds no keys"));
+        assert_eq!(keys().await, Ok("K5".into()), "it is asked again");
+    }
 
     #[test]
     fn the_keys_are_those_of_the_answer() {
