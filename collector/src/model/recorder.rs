@@ -360,13 +360,12 @@ impl Recorder {
 impl Start {
     fn of(self, list: &SeriesList) -> Box<[i64]> {
         let table = list.table().lock();
-        let series = list.floats().iter().map(|&(id, _)| id).chain(list.histograms().iter().copied());
         let start = |id| {
             let view = table.view(id);
             let counts = matches!(view.kind(), Kind::Counter | Kind::Histogram);
             if counts && (self.counts_since)(view.family()) { self.time_ms } else { 0 }
         };
-        series.map(start).collect()
+        list.series().map(start).collect()
     }
 }
 

@@ -97,6 +97,11 @@ impl SeriesList {
         &self.histograms
     }
 
+    /// All of its series: those of the floats, then those of the histograms.
+    pub fn series(&self) -> impl Iterator<Item = SeriesId> {
+        self.floats.iter().map(|&(id, _)| id).chain(self.histograms.iter().copied())
+    }
+
     pub fn table(&self) -> &Arc<SeriesTable> {
         &self.table
     }

@@ -71,13 +71,14 @@ impl Claims {
         if !self.rebuilding {
             self.rebuilding = true;
             self.claimed.clear();
-            let before = self.known[..at].iter().flat_map(|known| series(&known.shape));
+            let before = self.known[..at].iter().flat_map(|known| known.shape.list().series());
             self.claimed.extend(before);
         }
-        let had: HashSet<SeriesId> = self.known.get(at).into_iter().flat_map(|k| series(&k.shape)).collect();
-        self.added += series(shape).filter(|id| !had.contains(id)).count();
+        let had: HashSet<SeriesId> =
+            self.known.get(at).into_iter().flat_map(|k| k.shape.list().series()).collect();
+        self.added += shape.list().series().filter(|id| !had.contains(id)).count();
         let known = Known { shape: shape.clone(), reduced: reduce(shape, &self.claimed) };
-        self.claimed.extend(series(shape));
+        self.claimed.extend(shape.list().series());
         match self.known.get_mut(at) {
             Some(place) => *place = known,
             None => self.known.push(known),
@@ -85,12 +86,8 @@ impl Claims {
     }
 }
 
-fn series(shape: &Shape) -> impl Iterator<Item = SeriesId> {
-    shape.floats().iter().map(|&(id, _)| id).chain(shape.histograms().iter().copied())
-}
-
 fn reduce(shape: &Arc<Shape>, claimed: &HashSet<SeriesId>) -> Option<Reduced> {
-    if !series(shape).any(|id| claimed.contains(&id)) {
+    if !shape.list().series().any(|id| claimed.contains(&id)) {
         return None;
     }
     let free = |id: SeriesId| !claimed.contains(&id);

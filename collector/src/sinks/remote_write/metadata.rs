@@ -155,14 +155,14 @@ impl Metadata {
 
 fn learn(list: &SeriesList, families: &mut HashMap<Box<str>, Family>) {
     let table = list.table().lock();
-    let ids = list.floats().iter().map(|&(id, _)| id).chain(list.histograms().iter().copied());
-    for id in ids {
+    for id in list.series() {
         let view = table.view(id);
-        if families.contains_key(&*legacy_name(view.family(), true)) || families.len() >= MAX_FAMILIES {
+        let name = legacy_name(view.family(), true);
+        if families.contains_key(&*name) || families.len() >= MAX_FAMILIES {
             continue;
         }
         let family = Family { kind: view.kind(), help: view.help().into(), unit: view.unit().into() };
-        families.insert(legacy_name(view.family(), true).into(), family);
+        families.insert(name.into(), family);
     }
 }
 
@@ -203,9 +203,8 @@ impl Told {
     /// Notes the families of a list. `true` where one of them is new and has something to tell.
     fn note(&mut self, list: &SeriesList) -> bool {
         let table = list.table().lock();
-        let ids = list.floats().iter().map(|&(id, _)| id).chain(list.histograms().iter().copied());
         let (mut lacks, mut last) = (false, "");
-        for view in ids.map(|id| table.view(id)) {
+        for view in list.series().map(|id| table.view(id)) {
             let family = view.family();
             let has_more = !view.help().is_empty() || !view.unit().is_empty();
             // The series of a family come together.

@@ -109,9 +109,7 @@ impl Seen {
         if self.last.is_empty() {
             return;
         }
-        let list = &layout.list;
-        let ids: hashbrown::HashSet<SeriesId> =
-            list.floats().iter().map(|&(id, _)| id).chain(list.histograms().iter().copied()).collect();
+        let ids: hashbrown::HashSet<SeriesId> = layout.list.series().collect();
         self.last.retain(|id, _| ids.contains(id));
     }
 }

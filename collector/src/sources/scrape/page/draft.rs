@@ -263,11 +263,7 @@ impl<'o> Draft<'o> {
 
     fn was_known(&mut self, id: SeriesId) -> bool {
         let Some(old) = self.old else { return false };
-        let known = || {
-            let floats = old.list.floats().iter().map(|&(id, _)| id);
-            floats.chain(old.list.histograms().iter().copied()).collect()
-        };
-        self.old_series.get_or_insert_with(known).contains(&id)
+        self.old_series.get_or_insert_with(|| old.list.series().collect()).contains(&id)
     }
 
     /// Takes in one position, whose key are the last bytes of `keys` and whose line begins at `line` in them. Says

@@ -66,9 +66,6 @@ impl Times {
         if self.last.is_empty() {
             return;
         }
-        let floats = list.floats().iter().map(|&(id, _)| id);
-        let kept = floats.chain(list.histograms().iter().copied());
-        let kept: HashMap<SeriesId, i64> = kept.filter_map(|id| Some((id, *self.last.get(&id)?))).collect();
-        self.last = kept;
+        self.last = list.series().filter_map(|id| Some((id, *self.last.get(&id)?))).collect();
     }
 }
