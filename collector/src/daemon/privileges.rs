@@ -19,21 +19,19 @@ struct Kept {
 }
 
 const NEEDED: &[Kept] = &[
-    // The batch log, and files that are named later, may lie in folders of others: CAP_DAC_OVERRIDE.
-    Kept { number: 1, collectors: &[] },
-    // Files that only root may read: CAP_DAC_READ_SEARCH.
-    Kept { number: 2, collectors: &[] },
-    // A reload may name an address with a low port: CAP_NET_BIND_SERVICE.
-    Kept { number: 10, collectors: &[] },
-    // What the kernel tells of devices and stations to those that may change it: CAP_NET_ADMIN.
-    Kept { number: 12, collectors: &["ethtool", "wifi"] },
-    // Files in /proc of processes that may do more than this one: CAP_SYS_PTRACE.
-    Kept { number: 19, collectors: &[] },
-    // CAP_PERFMON, for which kernels before 5.8 have CAP_SYS_ADMIN.
-    Kept { number: 38, collectors: &["perf"] },
+    // The batch log, and files that are named later, may lie in folders of others.
+    Kept { number: Capabilities::DAC_OVERRIDE, collectors: &[] },
+    // Files that only root may read.
+    Kept { number: Capabilities::DAC_READ_SEARCH, collectors: &[] },
+    // A reload may name an address with a low port.
+    Kept { number: Capabilities::NET_BIND_SERVICE, collectors: &[] },
+    // What the kernel tells of devices and stations to those that may change it.
+    Kept { number: Capabilities::NET_ADMIN, collectors: &["ethtool", "wifi"] },
+    // Files in /proc of processes that may do more than this one.
+    Kept { number: Capabilities::SYS_PTRACE, collectors: &[] },
+    // Kernels before 5.8 have CAP_SYS_ADMIN for it.
+    Kept { number: Capabilities::PERFMON, collectors: &["perf"] },
 ];
-const SYS_ADMIN: u32 = 21;
-const PERFMON: u32 = 38;
 
 /// System calls that nothing here makes once the probes are loaded: they start programs, look into processes, load code
 /// into the kernel, mount, change namespaces, the clock or the machine.
@@ -130,13 +128,16 @@ pub(super) fn give_up(options: &Options) {
 fn needed(permitted: Capabilities, runs: impl Fn(&str) -> bool) -> Capabilities {
     let wanted = |kept: &&Kept| kept.collectors.is_empty() || kept.collectors.iter().any(|name| runs(name));
     let all = NEEDED.iter().filter(wanted).fold(Capabilities::NONE, |all, kept| all.with(kept.number));
-    let old_kernel = runs("perf") && !permitted.has(PERFMON);
-    if old_kernel { all.with(SYS_ADMIN) } else { all }
+    let old_kernel = runs("perf") && !permitted.has(Capabilities::PERFMON);
+    if old_kernel { all.with(Capabilities::SYS_ADMIN) } else { all }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SYS_ADMIN: u32 = 21;
+    const PERFMON: u32 = 38;
 
     #[test]
     fn what_is_kept_depends_on_what_runs() {

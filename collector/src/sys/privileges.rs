@@ -30,13 +30,26 @@ pub struct Capabilities(u64);
 
 impl Capabilities {
     pub const NONE: Self = Capabilities(0);
+    pub const DAC_OVERRIDE: u32 = 1;
+    pub const DAC_READ_SEARCH: u32 = 2;
+    pub const NET_BIND_SERVICE: u32 = 10;
+    pub const NET_ADMIN: u32 = 12;
+    pub const SYS_PTRACE: u32 = 19;
+    pub const SYS_ADMIN: u32 = 21;
+    pub const PERFMON: u32 = 38;
+    pub const BPF: u32 = 39;
+
+    /// The set with these bits, as /proc/PID/status shows one.
+    pub const fn of_bits(bits: u64) -> Self {
+        Capabilities(bits)
+    }
 
     /// The set with the capability of that number (linux/capability.h) as well.
     pub const fn with(self, number: u32) -> Self {
         Capabilities(self.0 | 1 << number)
     }
 
-    pub fn bits(self) -> u64 {
+    pub const fn bits(self) -> u64 {
         self.0
     }
 

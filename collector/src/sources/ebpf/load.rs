@@ -18,6 +18,7 @@ use super::kernel_map::KernelMap;
 use crate::sys::bpf::{self, NewMap, NewProgram};
 use crate::sys::file::{ReadError, read_once};
 use crate::sys::identity;
+use crate::sys::privileges::Capabilities;
 use crate::sys::text;
 
 /// Why a probe does not run.
@@ -332,13 +333,10 @@ fn absent(what: &str) -> ProbeError {
 
 /// The capabilities that loading needs and `status`, the text of /proc/thread-self/status, does not show.
 pub(super) fn missing_capabilities(status: &[u8]) -> Option<&'static str> {
-    const SYS_ADMIN: u32 = 21;
-    const PERFMON: u32 = 38;
-    const BPF: u32 = 39;
     let line = text::lines(status).find_map(|line| line.strip_prefix(b"CapEff:"))?;
-    let effective = text::parse_hex(text::trim(line))?;
-    let has = |capability: u32| effective >> capability & 1 != 0;
-    match (has(SYS_ADMIN), has(BPF), has(PERFMON)) {
+    let effective = Capabilities::of_bits(text::parse_hex(text::trim(line))?);
+    let has = |capability| effective.has(capability);
+    match (has(Capabilities::SYS_ADMIN), has(Capabilities::BPF), has(Capabilities::PERFMON)) {
         (true, ..) | (_, true, true) => None,
         (_, false, false) => Some("CAP_BPF and CAP_PERFMON"),
         (_, false, true) => Some("CAP_BPF"),
