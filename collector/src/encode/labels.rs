@@ -50,8 +50,7 @@ pub(super) fn wire_labels<'a>(
             return false;
         }
         labels.retain(|(name, value)| !name.is_empty() && !value.is_empty());
-        labels.sort_by(|a, b| a.0.cmp(&b.0));
-        labels.dedup_by(|later, first| later.0 == first.0);
+        order(labels);
     }
     if options.protocol == Protocol::V1 {
         escape_names(labels);
@@ -70,13 +69,18 @@ fn escape_names(labels: &mut WireLabels<'_>) {
         }
     }
     if escaped {
-        labels.sort_by(|a, b| a.0.cmp(&b.0));
-        labels.dedup_by(|later, first| later.0 == first.0);
+        order(labels);
     }
 }
 
+/// Sorts by name; of labels that have come to have one name the first stays.
+fn order(labels: &mut WireLabels<'_>) {
+    labels.sort_by(|a, b| a.0.cmp(&b.0));
+    labels.dedup_by(|later, first| later.0 == first.0);
+}
+
 /// A name as 1.0 allows it: what it does not know is written as its number between `_`, in the way that Prometheus
-/// calls `values`. No two names become one.
+/// calls `values`. No two names become one, but for one that is written so from the start.
 pub fn legacy_name(name: &str, colon: bool) -> Cow<'_, str> {
     let is_plain = |at: usize, c: char| {
         c.is_ascii_alphabetic() || c == '_' || colon && c == ':' || at > 0 && c.is_ascii_digit()

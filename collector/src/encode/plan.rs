@@ -105,10 +105,13 @@ pub(super) struct Patch {
     pub count: u8,
 }
 
+/// Where a place below twice [`FULL`] has room for a block.
+type Piece = [u8; 2 * FULL + BLOCK];
+
 /// Where the elements are put together before they go to the body, a piece of cache at a time: so the body needs no
 /// room that would be zeroed first, and no place needs a check, for the mask keeps it in here.
 pub(super) struct Desk {
-    bytes: Box<[u8; 2 * FULL + BLOCK]>,
+    bytes: Box<Piece>,
     values: Vec<u64>,
 }
 
@@ -300,6 +303,7 @@ impl Plan {
             }
             let below = values[number - usize::from(record.before_value)];
             let above = values[number - usize::from(record.after_value)];
+            // Not whether there is an edge: a copy that is pending may grow over the value as well.
             let guard = |back: u16| u64::from(back == 0).wrapping_neg();
             let low = ((value ^ below) | guard(record.before_value)).trailing_zeros() / 8;
             let high = ((value ^ above) | guard(record.after_value)).leading_zeros() / 8;
@@ -326,7 +330,7 @@ impl Plan {
 
 impl Pending {
     #[inline]
-    fn write(self, bytes: &mut [u8; 2 * FULL + BLOCK], at: usize) -> usize {
+    fn write(self, bytes: &mut Piece, at: usize) -> usize {
         let (element, length) = copy_element(self.offset, self.length);
         put(bytes, at, element.to_le_bytes());
         at + length
@@ -335,7 +339,7 @@ impl Pending {
 
 /// Writes at a place below twice [`FULL`]: the mask says so to the compiler, which then need not check.
 #[inline]
-fn put<const N: usize>(bytes: &mut [u8; 2 * FULL + BLOCK], place: usize, piece: [u8; N]) {
+fn put<const N: usize>(bytes: &mut Piece, place: usize, piece: [u8; N]) {
     debug_assert!(place < 2 * FULL && N <= BLOCK);
     let place = place & (2 * FULL - 1);
     bytes[place..place + N].copy_from_slice(&piece);
