@@ -1,7 +1,7 @@
 //! Remote-write requests: ours against prost with ready-made messages and the snap crate, on the same samples.
 //!
-//! Run with `cargo bench -p collector-benches --bench encode`; sizes are printed first. `COLLECTOR_PAGE=FILE`
-//! adds the sizes for a page of your own in the text format.
+//! Run with `cargo bench -p collector-benches --bench encode`; sizes are printed first. `COLLECTOR_PAGE=FILE,FILE..`
+//! adds the sizes for a page of your own in the text format, at one tick or at several in turn.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -210,10 +210,11 @@ fn bench(criterion: &mut Criterion) {
     fastest("host", page::host());
     fastest("all changing", page::host().all_noise());
     against_prometheus("host", page::host(), &HashMap::new());
-    if let Ok(path) = std::env::var("COLLECTOR_PAGE") {
-        let text = std::fs::read_to_string(&path).expect("the page can be read");
-        sizes(&path, page::parse_text(&text));
-        against_prometheus(&path, page::parse_text(&text), &helps(&text));
+    if let Ok(paths) = std::env::var("COLLECTOR_PAGE") {
+        let read = |path| std::fs::read_to_string(path).expect("the page can be read");
+        let texts: Vec<String> = paths.split(',').map(read).collect();
+        sizes("page", page::parse_texts(&texts));
+        against_prometheus("page", page::parse_texts(&texts), &helps(&texts[0]));
     }
     for (name, mut page) in [("host", page::host()), ("all_changing", page::host().all_noise())] {
         let series = page.len() as u64;

@@ -1,6 +1,7 @@
 //! A page like node_exporter's, of about a thousand series, with values that move like a host's: 41 % of them
 //! zero, 79 % as they were at the tick before. And the same page with every value changing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use collector::model::{Batch, Kind, SeriesTable};
@@ -11,7 +12,7 @@ pub const START_MS: i64 = 1_790_000_000_000;
 pub const TICK_MS: i64 = 15_000;
 
 /// How a value moves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Motion {
     Zero,
     /// Does not change.
@@ -22,6 +23,8 @@ pub enum Motion {
     Ticks(f64, f64),
     /// Any double in this range.
     Noise(f64, f64),
+    /// As it was recorded, the oldest last; then it does not change.
+    Recorded(Vec<f64>),
 }
 
 /// One collector's part of the page.
@@ -127,6 +130,8 @@ impl Page {
                 *value
             }
             Motion::Noise(low, high) => *low + random * (*high - *low),
+            Motion::Recorded(values) if values.len() > 1 => values.pop().unwrap_or_default(),
+            Motion::Recorded(values) => values[0],
         }
     }
 
@@ -180,7 +185,7 @@ fn plain(
     let series = page.part(part);
     for (number, name) in names.split(' ').enumerate() {
         let motion = match number % 10 {
-            n if n < moving => motion,
+            n if n < moving => motion.clone(),
             n if n < still => Motion::Still(4096.0 * (number * number + 1) as f64),
             _ => Motion::Zero,
         };
@@ -369,7 +374,9 @@ fn outcome(page: &mut Page) {
         ("node_scrape_collector_duration_seconds", Motion::Noise(1e-5, 4e-4)),
         ("node_scrape_collector_success", Motion::Still(1.0)),
     ] {
-        series.extend(collectors.iter().map(|which| (Series::gauge(name, &[("collector", which)]), motion)));
+        series.extend(
+            collectors.iter().map(|which| (Series::gauge(name, &[("collector", which)]), motion.clone())),
+        );
     }
 }
 
@@ -429,12 +436,14 @@ const SOCKSTAT: &str = "FRAG6_inuse FRAG6_memory FRAG_inuse FRAG_memory RAW6_inu
     TCP_alloc TCP_inuse TCP_mem TCP_mem_bytes TCP_orphan TCP_tw UDP6_inuse UDPLITE6_inuse UDPLITE_inuse \
     UDP_inuse UDP_mem UDP_mem_bytes sockets_used";
 
-/// A page read from the text format 0.0.4, as one part, its values standing still: to measure a real one.
-pub fn parse_text(text: &str) -> Page {
+/// A page of the text format, as it was at one tick after the other. Series that the first does not have are left out.
+pub fn parse_texts(texts: &[String]) -> Page {
     let mut page = Page { parts: Vec::new(), seed: 1 };
+    let later: Vec<HashMap<&str, f64>> =
+        texts[1..].iter().map(|text| text.lines().filter_map(parse_line).collect()).collect();
     let series = page.part("page");
     let mut kind = Kind::Untyped;
-    for line in text.lines() {
+    for line in texts[0].lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             kind = match rest.split(' ').nth(1) {
                 Some("counter") => Kind::Counter,
@@ -444,18 +453,26 @@ pub fn parse_text(text: &str) -> Page {
                 _ => Kind::Untyped,
             };
         }
-        let Some((head, value)) = line.rsplit_once(' ').filter(|_| !line.starts_with('#')) else { continue };
-        let (name, labels) = head.split_once('{').unwrap_or((head, ""));
+        let Some((key, first)) = parse_line(line) else { continue };
+        let (name, labels) = key.split_once('{').unwrap_or((key, ""));
         let labels: Vec<(&str, &str)> = labels
             .trim_end_matches('}')
             .split("\",")
             .filter_map(|label| label.split_once("=\""))
             .map(|(name, value)| (name, value.trim_end_matches('"')))
             .collect();
-        let value = value.parse().unwrap_or(f64::NAN);
-        series.push((Series::gauge(name, &labels).kind(kind), Motion::Still(value)));
+        let mut values = vec![first];
+        values.extend(later.iter().map_while(|page| page.get(key)));
+        values.reverse();
+        series.push((Series::gauge(name, &labels).kind(kind), Motion::Recorded(values)));
     }
     page
+}
+
+/// Name and labels of a sample as they stand there, and its value.
+fn parse_line(line: &str) -> Option<(&str, f64)> {
+    let (key, value) = line.rsplit_once(' ').filter(|_| !line.starts_with('#'))?;
+    Some((key, value.parse().unwrap_or(f64::NAN)))
 }
 
 #[cfg(test)]

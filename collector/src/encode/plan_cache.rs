@@ -38,8 +38,9 @@ const SWEEP: u64 = 256;
 const BYTES_A_SERIES: usize = 40;
 /// How often a list of shapes comes before it gets the best plan.
 pub(super) const BEST_AFTER: u32 = 8;
-/// The same for a single shape: most are one of many, and the best plans of all of them take long to make.
-pub(super) const BEST_AFTER_ALONE: u32 = 512;
+/// The same for a single shape: later, for a list that it is in makes a plan of its own superfluous. What the best plans
+/// of a large fleet cost is spread by [`SAMPLES_A_SEARCH`].
+const BEST_AFTER_ALONE: u32 = BEST_AFTER + 2;
 /// The best plan of a single shape is made when the quick one is so old: before, it may be about to change.
 const BEST_AFTER_MS: i64 = 60_000;
 /// Begins the keys of shared plans; shapes are not numbered so high.
