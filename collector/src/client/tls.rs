@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use hyper_rustls::ConfigBuilderExt as _;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -42,7 +41,7 @@ fn build(settings: &TlsSettings) -> Result<ClientConfig, String> {
         }
         builder.with_root_certificates(roots)
     } else {
-        builder.with_native_roots().map_err(|error| format!("the system's root certificates: {error}"))?
+        builder.with_root_certificates(system_roots())
     };
     match (&settings.cert, &settings.key) {
         (Some(cert), Some(key)) => {
@@ -54,6 +53,20 @@ fn build(settings: &TlsSettings) -> Result<ClientConfig, String> {
         }
         _ => Ok(builder.with_no_client_auth()),
     }
+}
+
+/// The roots that the system trusts. Where it has none, as a small container, that costs the requests that need one and
+/// no others: they fail for an unknown issuer.
+fn system_roots() -> RootCertStore {
+    static SAID: std::sync::Once = std::sync::Once::new();
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let (why, mend) = (format!("{:?}", found.errors), "install ca-certificates, or name a tls_config.ca_file");
+        SAID.call_once(|| log::info!(errors = why.as_str(), mend = mend; "No root certificates here: https is refused"));
+    }
+    roots
 }
 
 fn certificates(pem: &Secret, key: &str) -> Result<Vec<CertificateDer<'static>>, String> {
