@@ -174,6 +174,50 @@ macro_rules! task_cgroup {
     };
 }
 
+/// Declares how the number of a socket's cgroup is read, and the offsets for it.
+#[macro_export]
+macro_rules! socket_cgroup {
+    () => {
+        $crate::constants! {
+            /// Offset within `struct sock`.
+            SOCK_CGROUP,
+            /// 0: cgroups are not told apart. 1: a socket points to its cgroup. 2: the two lowest bits of what it has there
+            /// say what else it may be (up to 5.14).
+            SOCK_CGROUP_FORM,
+            /// Offsets within `cgroup` and `kernfs_node`.
+            CGROUP_NODE,
+            NODE_ID,
+        }
+
+        /// The number of the socket's cgroup in version 2, 0 where it is not known.
+        #[inline(always)]
+        fn socket_cgroup<R: $crate::kernel::Read>(socket: $crate::kernel::Object) -> u64 {
+            use $crate::kernel::{Object, Probed, Read};
+            // SAFETY: each member holds a pointer to the object that the next line reads from, or null.
+            unsafe {
+                match SOCK_CGROUP_FORM.load() {
+                    1 => {
+                        let cgroup: Object = R::member(socket, SOCK_CGROUP.load());
+                        let node: Object = R::member(cgroup, CGROUP_NODE.load());
+                        R::member(node, NODE_ID.load())
+                    }
+                    2 => {
+                        // A number to the verifier, so that what follows is read with a check. Where net_cls or net_prio
+                        // of version 1 is in use, it is no pointer.
+                        let value: u64 = R::member(socket, SOCK_CGROUP.load());
+                        if value & 1 != 0 || value == 0 {
+                            return 0;
+                        }
+                        let node: Object = Probed::member((value & !3) as Object, CGROUP_NODE.load());
+                        Probed::member(node, NODE_ID.load())
+                    }
+                    _ => 0,
+                }
+            }
+        }
+    };
+}
+
 /// What every object has at its end.
 #[macro_export]
 macro_rules! object {

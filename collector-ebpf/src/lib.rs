@@ -12,6 +12,7 @@ pub mod filesystem;
 pub mod irq;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;
+pub mod listen;
 pub mod network;
 pub mod oom;
 pub mod process;
@@ -20,3 +21,4 @@ pub mod runqueue;
 pub mod scale;
 pub mod syscalls;
 pub mod tcp;
+pub mod throttle;

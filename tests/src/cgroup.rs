@@ -1,9 +1,10 @@
 //! Cgroups of a test's own, and programs that run in them.
 
 use std::borrow::Borrow;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -115,6 +116,60 @@ pub fn shell_in<C: Borrow<Cgroup>>(cgroups: &[C], script: &str, arguments: &[&st
     let mut command = Command::new("sh");
     command.arg("-c").arg(text).args(arguments).stdin(Stdio::null());
     command
+}
+
+/// An ignored test of this program that runs in a cgroup, says things in lines of its output, and is told some.
+pub struct Worker {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    /// Starts it, with these variables in its environment.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub fn start(cgroup: &Cgroup, test: &str, variables: &[(&str, &str)]) -> Self {
+        let this = std::env::current_exe().unwrap();
+        let script = "exec \"$0\" --exact \"$1\" --ignored --nocapture";
+        let mut command = shell_in(&[cgroup], script, &[this.to_str().unwrap(), test]);
+        command.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        Worker { child, said }
+    }
+
+    /// What follows a word at the start of a line.
+    ///
+    /// # Panics
+    /// When it ends without having said that.
+    pub fn wait_for(&mut self, word: &str) -> String {
+        let mut line = String::new();
+        while !line.starts_with(word) {
+            line.clear();
+            assert!(self.said.read_line(&mut line).unwrap() > 0, "the child said no {word}");
+        }
+        line[word.len()..].trim().to_owned()
+    }
+
+    /// Writes a line to its input.
+    ///
+    /// # Panics
+    /// When it reads no more.
+    pub fn tell(&mut self, what: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{what}").unwrap();
+    }
+
+    /// Closes its input, and waits until it ends.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn end(mut self) {
+        drop(self.child.stdin.take());
+        // What it still says must have somewhere to go.
+        std::io::copy(&mut self.said, &mut std::io::sink()).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
 }
 
 impl Drop for Cgroup {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use collector::model::{Batch, NativeHistogram, SeriesTable};
-use collector::sources::ebpf::{EbpfOptions, EbpfReader};
+use collector::sources::ebpf::{EbpfOptions, EbpfReader, Probe as Row};
 
 use crate::skip::skip;
 
@@ -11,6 +11,20 @@ use crate::skip::skip;
 pub fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a probe stands on functions that are traced, which a kernel that is locked down lets nobody do.
+#[must_use]
+pub fn traces_functions(probe: &Row) -> bool {
+    probe.needs.starts_with("fentry")
+}
+
+/// Whether the kernel is locked down, and so refuses this probe.
+#[must_use]
+pub fn is_locked_out(probe: &Row) -> bool {
+    let options = EbpfOptions { probes: vec![probe.name.to_owned()], ..EbpfOptions::default() };
+    traces_functions(probe)
+        && Probe::start(&options).failure().is_some_and(|(_, text)| text.contains("locked down"))
 }
 
 pub struct Probe {
@@ -32,6 +46,22 @@ impl Probe {
     pub fn named_or_skip(test: &str, name: &str) -> Option<Self> {
         let options = EbpfOptions { probes: vec![name.to_owned()], ..EbpfOptions::default() };
         Self::start_or_skip(test, &options)
+    }
+
+    /// A probe that traces functions; `None` where the kernel is locked down, or has no BTF: then the reason must be seen.
+    ///
+    /// # Panics
+    /// Where it can't be seen, or is another one.
+    pub fn tracing_or_seen(test: &str, name: &str) -> Option<Self> {
+        let mut probe = Self::start(&EbpfOptions { probes: vec![name.to_owned()], ..EbpfOptions::default() });
+        let Some((reason, text)) = probe.failure() else { return Some(probe) };
+        probe.tick();
+        let up = [("probe", name), ("reason", reason)];
+        assert_eq!(probe.value("collector_ebpf_probe_up", &up), 0.0);
+        assert_eq!(probe.value("collector_ebpf_probe_up", &[]), 0.0);
+        assert!(matches!(reason, "not_permitted" | "no_btf"), "{reason}: {text}");
+        eprintln!("{test}: {text}");
+        None
     }
 
     /// The probe, or `None` after saying why this test is skipped.

@@ -12,6 +12,8 @@ mod faults;
 mod filesystem;
 #[path = "probes/irq.rs"]
 mod irq;
+#[path = "probes/listen.rs"]
+mod listen;
 #[path = "probes/memory.rs"]
 mod memory;
 #[path = "probes/network.rs"]
@@ -30,6 +32,8 @@ mod slowdown;
 mod suite;
 #[path = "probes/syscalls.rs"]
 mod syscalls;
+#[path = "probes/throttle.rs"]
+mod throttle;
 #[path = "probes/traffic.rs"]
 mod traffic;
 

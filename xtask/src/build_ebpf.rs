@@ -25,6 +25,7 @@ const PROBES: &[&str] = &[
     "drops",
     "filesystem",
     "irq",
+    "listen",
     "network",
     "oom",
     "process",
@@ -32,6 +33,7 @@ const PROBES: &[&str] = &[
     "runqueue",
     "syscalls",
     "tcp",
+    "throttle",
 ];
 /// Says what the committed objects were made with.
 const RECORD: &str = "toolchain.txt";

@@ -210,7 +210,7 @@ fn document(table: &[(&str, String, Vec<Outcome>)]) -> String {
     let mut text = String::from(
         "# Kernels\n\nWhat the truth tests of the kernel probes gave on Debian's kernels, under QEMU in software emulation, with \
          cgroup version 2 alone; and natively, where the `cpu` hierarchy is of version 1. Where the kernel is locked down, as it \
-         was natively, the probe of file systems is only seen to say so. Written by `cargo xtask vm`.\n\n| test |",
+         was natively, probes that trace functions are only seen to say so. Written by `cargo xtask vm`.\n\n| test |",
     );
     let mut rule = String::from("|-|");
     for (version, release, _) in table {

@@ -80,8 +80,9 @@ mod kernel_side {
             let inode: Object = R::member(file, FILE_INODE.load());
             let root: Object = R::member(inode, INODE_SUPER.load());
             let kind: Object = R::member(root, SUPER_TYPE.load());
-            // Where its name lies tells a type from others.
-            R::member(kind, TYPE_NAME.load())
+            // Where its name lies tells a type from others. Read without a check it would be a pointer to the verifiers since
+            // 6.17, and not to be reckoned with.
+            Probed::member(kind, TYPE_NAME.load())
         };
         if number == 0 {
             return None;

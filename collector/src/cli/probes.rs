@@ -28,6 +28,11 @@ pub static PROBE_FLAGS: &[Flag] = &[
         "Measure soft and hard interrupts; costs some 60 ns for each of the events of an interrupt.",
     ),
     Flag::new(
+        "ebpf.listen",
+        FlagDefault::Switch(true),
+        "Count connections that meet a full accept queue, for the host and its cgroups; not where the kernel is locked down.",
+    ),
+    Flag::new(
         "ebpf.network",
         FlagDefault::Switch(false),
         "Count bytes and packets by cgroup; costs some 50 ns for each packet, and needs CAP_NET_ADMIN.",
@@ -61,6 +66,11 @@ pub static PROBE_FLAGS: &[Flag] = &[
         "ebpf.tcp",
         FlagDefault::Switch(true),
         "Measure TCP connects, round-trip times, retransmits and resets, for the host and its cgroups.",
+    ),
+    Flag::new(
+        "ebpf.throttle",
+        FlagDefault::Switch(true),
+        "Measure how long cgroups are held back by their CPU limit; not where the kernel is locked down.",
     ),
     Flag::new(
         "ebpf.runqueue.method",

@@ -3,6 +3,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -15,24 +16,29 @@ use super::near;
 const SMALL: usize = 4096;
 const LARGE: usize = 65_536;
 
-/// A loop device over a file that has no blocks yet.
+/// A loop device: over a file that has no blocks yet, unless over something else.
 struct LoopDevice {
     name: String,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl LoopDevice {
     fn create_or_skip(test: &str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        File::create(&path).unwrap().set_len(64 << 20).unwrap();
+        Self::over_or_skip(test, &path, Some(folder))
+    }
+
+    /// Over a file, in a folder that is kept, or over another device.
+    fn over_or_skip(test: &str, path: &Path, folder: Option<tempfile::TempDir>) -> Option<Self> {
         if !root_or_skip(test) {
             return None;
         }
         let losetup = program_or_skip(test, &["losetup"])?;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("disk");
-        File::create(&path).unwrap().set_len(64 << 20).unwrap();
         let found = Command::new(&losetup).arg("-f").output().unwrap();
         let device = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-        let made = Command::new(&losetup).arg(&device).arg(&path).output().unwrap();
+        let made = Command::new(&losetup).arg(&device).arg(path).output().unwrap();
         if !made.status.success() {
             skip(test, &format!("losetup: {}", String::from_utf8_lossy(&made.stderr).trim()));
             return None;
@@ -191,4 +197,81 @@ fn requests_are_counted_for_the_cgroup_that_makes_them() {
     near("bytes", grown[1], 300.0 * 4096.0, 10.0 * 4096.0);
     assert!(grown[2] > 0.0, "{grown:?}");
     assert_eq!(probe.lost(), 0.0);
+}
+
+/// A device of the device mapper that hands on what it is given after a time.
+struct Slow {
+    name: String,
+    path: String,
+}
+
+impl Slow {
+    fn create_or_skip(test: &str, below: &LoopDevice, ms: u32) -> Option<Self> {
+        let dmsetup = program_or_skip(test, &["dmsetup"])?;
+        let name = format!("collector-{}", std::process::id());
+        let size = std::fs::read_to_string(format!("/sys/block/{}/size", below.name)).unwrap();
+        let table = format!("0 {} delay /dev/{} 0 {ms}", size.trim(), below.name);
+        let made = Command::new(dmsetup)
+            .args(["create", &name, "--noudevsync", "--table", &table])
+            .output()
+            .unwrap();
+        if !made.status.success() {
+            skip(test, &format!("dmsetup: {}", String::from_utf8_lossy(&made.stderr).trim()));
+            return None;
+        }
+        let is_own = |place: &std::path::PathBuf| {
+            std::fs::read_to_string(place.join("dm/name")).is_ok_and(|own| own.trim() == name)
+        };
+        let places = std::fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path());
+        let place = places.into_iter().find(is_own).unwrap();
+        let path = format!("/dev/{}", place.file_name().unwrap().to_str().unwrap());
+        Some(Slow { name, path })
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let _ = Command::new("dmsetup").args(["remove", "--noudevsync", &self.name]).status();
+    }
+}
+
+/// Not where other things are: devices of the device mapper are everybody's.
+#[test]
+#[ignore = "run in a guest by `cargo xtask vm`"]
+fn the_delay_of_a_device_mapper_is_that_of_the_disk_above() {
+    const DELAY_MS: u32 = 50;
+    const READS: usize = 20;
+    let test = "the_delay_of_a_device_mapper_is_that_of_the_disk_above";
+    let _alone = alone();
+    let Some(below) = LoopDevice::create_or_skip(test) else { return };
+    let Some(slow) = Slow::create_or_skip(test, &below, DELAY_MS) else { return };
+    let Some(above) = LoopDevice::over_or_skip(test, Path::new(&slow.path), None) else { return };
+    let Some(mut probe) = Probe::named_or_skip(test, "block") else { return };
+    let (file, mut small) = (above.open(), Aligned::new(SMALL));
+    let start = Instant::now();
+    for number in 0..READS {
+        // Each time another page, of which the device in the middle has nothing read ahead.
+        file.read_exact_at(small.bytes(), number as u64 * (1 << 20)).unwrap();
+    }
+    let wall = start.elapsed().as_secs_f64();
+    probe.tick();
+    let of = |device: &str, what: &str, le: Option<&'static str>| {
+        let mut labels = vec![("device", device), ("operation", "read")];
+        labels.extend(le.map(|le| ("le", le)));
+        probe.value(&format!("collector_block_io_device_seconds_{what}"), &labels)
+    };
+    let seen = |device: &str| {
+        [of(device, "count", None), of(device, "bucket", Some("0.025")), of(device, "bucket", Some("0.1"))]
+    };
+    let (over, under) = (seen(&above.name), seen(&below.name));
+    let sum = of(&above.name, "sum", None);
+    let middle = of(slow.path.trim_start_matches("/dev/"), "count", None);
+    eprintln!("{test}: above {over:?}, below {under:?}, {sum} s of {wall} s");
+    let number = READS as f64;
+    assert!(over[0] == number && over[1] == 0.0, "each of them waits: {over:?}");
+    assert!(over[2] >= 0.8 * number, "the emulated machine is late now and then: {over:?}");
+    assert!(sum >= number * f64::from(DELAY_MS) / 1e3 && sum <= wall, "{sum} s of {wall} s");
+    // What waits has not been given to the disk below; and the device in the middle has no requests.
+    assert!(under[0] >= number && under[1] >= 0.8 * under[0], "{under:?}");
+    assert_eq!(middle, 0.0);
 }

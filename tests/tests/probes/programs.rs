@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use collector::sources::ebpf::{Attachment, EbpfOptions, PROBES, list};
-use collector_tests::probe::{Probe, alone};
+use collector_tests::probe::{Probe, alone, traces_functions};
 
 /// The kernel whose verifier's counts are in the table.
 const KERNEL: &str = "6.18.";
@@ -122,7 +122,7 @@ fn from_kernel(test: &str) -> Option<BTreeMap<String, u32>> {
     let mut all = BTreeMap::new();
     for attachment in [Attachment::Typed, Attachment::Raw] {
         // A kernel that is locked down lets nobody trace functions.
-        let wanted = PROBES.iter().filter(|probe| probe.name != "filesystem");
+        let wanted = PROBES.iter().filter(|probe| !traces_functions(probe));
         let probes = wanted.map(|probe| probe.name.to_owned()).collect();
         let options = EbpfOptions { probes, attachment, ..EbpfOptions::default() };
         let _probe = Probe::start_or_skip(test, &options)?;

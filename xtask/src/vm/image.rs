@@ -9,10 +9,16 @@ use anyhow::{Context as _, bail};
 use super::packages::{Files, run};
 
 /// Modules of devices that the tests want.
-const MODULES: &[&str] = &["kernel/drivers/block/loop.ko", "kernel/net/sched/sch_netem.ko"];
+/// In the order in which they are loaded.
+const MODULES: &[&str] = &[
+    "kernel/drivers/block/loop.ko",
+    "kernel/net/sched/sch_netem.ko",
+    "kernel/drivers/md/dm-mod.ko",
+    "kernel/drivers/md/dm-delay.ko",
+];
 
 /// Programs of this host that can more than busybox' own.
-const PROGRAMS: &[&str] = &["/usr/bin/setpriv", "/usr/sbin/tc"];
+const PROGRAMS: &[&str] = &["/usr/bin/setpriv", "/usr/sbin/dmsetup", "/usr/sbin/tc"];
 
 /// What the guest runs first. It powers off at its end, whatever comes.
 const INIT: &str = r#"#!/bin/sh
@@ -33,8 +39,9 @@ for program in /tests/*; do
     # That one reads the sources.
     timeout 600 $program --test-threads 1 --skip the_table_of_programs 2>&1
 done
-# They change how a device throttles, and how long packets of everybody take, and so run only here.
-/tests/probes --ignored --test-threads 1 times_are_kept of_netem 2>&1
+# They change how a device throttles, how long packets of everybody take, what defends the host, and how much memory there
+# is, and so run only here.
+/tests/probes --ignored --test-threads 1 times_are_kept of_netem of_a_device_mapper without_cookies everybody_lacks 2>&1
 sed 's/^/SKIPPED /' /tmp/skips 2>/dev/null
 echo END
 poweroff -f
@@ -61,8 +68,8 @@ pub(super) fn build(files: &Files, programs: &[(String, PathBuf)], folder: &Path
         std::fs::copy(program, &place).with_context(|| (*program).to_owned())?;
         install_libraries(Path::new(program), &root)?;
     }
-    for module in MODULES {
-        install_module(&files.modules, module, &root)?;
+    for (number, module) in MODULES.iter().enumerate() {
+        install_module(&files.modules, module, &root, number)?;
     }
     for (name, program) in programs {
         std::fs::copy(program, root.join("tests").join(name))?;
@@ -90,9 +97,10 @@ fn install_busybox(root: &Path) -> anyhow::Result<()> {
 }
 
 /// Newer kernels have their modules packed.
-fn install_module(modules: &Path, module: &str, root: &Path) -> anyhow::Result<()> {
+fn install_module(modules: &Path, module: &str, root: &Path, number: usize) -> anyhow::Result<()> {
     let plain = modules.join(module);
-    let target = root.join("modules").join(plain.file_name().unwrap_or_default());
+    let name = plain.file_name().unwrap_or_default().to_string_lossy();
+    let target = root.join("modules").join(format!("{number:02}-{name}"));
     if plain.is_file() {
         std::fs::copy(&plain, &target)?;
         return Ok(());

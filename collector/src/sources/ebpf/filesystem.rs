@@ -106,7 +106,7 @@ impl Filesystem {
         let registers = find.btf.structure("pt_regs")?;
         find.member(registers, FIRST_ARGUMENT, 8, "REGISTERS_FIRST")?;
         let attach = |(number, hook): (usize, &Hook)| {
-            let function = find.btf.function(hook.tracepoint)?;
+            let function = ground.function(&find, hook.tracepoint)?;
             let way = if number % 2 == 0 { Way::Entry(function) } else { Way::Exit(function) };
             Ok(Attach { program: hook.typed, target: hook.tracepoint, way })
         };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use collector_ebpf::cgroups::{CgroupSet, CgroupSource, MAX_SETS, MIN_SETS, WAYS};
 use collector_ebpf::runqueue;
 
-use super::btf::{Btf, BtfError};
+use super::btf::{Btf, BtfError, TypeId};
 use super::cgroup_names::{self, Hierarchies, Names};
 use super::cgroup_slots::CgroupSlots;
 use super::layout::{Constants, Finder};
@@ -144,6 +144,20 @@ impl<'a> Ground<'a> {
         Err(first_error.unwrap_or_else(|| ProbeError::NotSupported("typed arguments".to_owned())))
     }
 
+    /// The number of a function to whose start or end programs go.
+    ///
+    /// # Errors
+    /// When the kernel's BTF does not name it; and where the BTF is a file that someone brings along, whose numbers are not
+    /// the kernel's.
+    pub(super) fn function(&self, find: &Finder<'_>, name: &str) -> Result<TypeId, ProbeError> {
+        if self.options.btf != Path::new(super::KERNEL_BTF) {
+            return Err(ProbeError::NotSupported(
+                "BTF of its own, without which functions can't be traced".to_owned(),
+            ));
+        }
+        Ok(find.btf.function(name)?)
+    }
+
     /// Which programs go to the tracepoints.
     fn attachments(&self, hooks: &[Hook], typed: bool) -> Result<Vec<Attach>, ProbeError> {
         let one = |hook: &Hook| {
@@ -252,6 +266,24 @@ impl<'a> Ground<'a> {
             (Ok(()), Some(mount)) => (source, Some(self.cgroups_under(&mount))),
             (Err(missing), _) => (CgroupSource::None, told_why(probe, &missing.to_string())),
             (_, None) => (CgroupSource::None, told_why(probe, "no such cgroup hierarchy is mounted")),
+        }
+    }
+
+    /// Finds how the cgroups of sockets are told apart, which are of version 2. `form` is how a socket keeps its own.
+    pub(super) fn socket_cgroups(
+        &mut self,
+        probe: &str,
+        form: Result<u32, BtfError>,
+        constants: &mut Constants,
+    ) -> Option<CgroupGround> {
+        match (form, self.hierarchies.unified.clone()) {
+            _ if self.options.cgroups == CgroupChoice::Off => None,
+            (_, None) => told_why(probe, "cgroup version 2 is not mounted"),
+            (Err(missing), _) => told_why(probe, &missing.to_string()),
+            (Ok(form), Some(mount)) => {
+                constants.push(("SOCK_CGROUP_FORM", form));
+                Some(self.cgroups_under(&mount))
+            }
         }
     }
 

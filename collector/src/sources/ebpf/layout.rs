@@ -91,6 +91,17 @@ impl<'a> Finder<'a> {
         Ok(())
     }
 
+    /// Finds the way from a socket to its cgroup. Returns the form in which it is kept there.
+    pub(super) fn socket_cgroup(&mut self, socket: TypeId) -> Result<u32, BtfError> {
+        let cgroup = self.btf.structure("cgroup")?;
+        self.node(cgroup)?;
+        if self.pointer(socket, "sk_cgrp_data.cgroup", "SOCK_CGROUP").is_ok() {
+            return Ok(1);
+        }
+        self.member(socket, "sk_cgrp_data.val", 8, "SOCK_CGROUP")?;
+        Ok(2)
+    }
+
     /// Finds the way from a cgroup to its number. Returns the struct of its node.
     pub(super) fn node(&mut self, cgroup: TypeId) -> Result<TypeId, BtfError> {
         let node = self.pointer(cgroup, "kn", "CGROUP_NODE")?;

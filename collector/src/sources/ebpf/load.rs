@@ -26,6 +26,8 @@ use crate::sys::text;
 pub(super) enum ProbeError {
     #[error("this process lacks {0}: run it as root, or grant it with `setcap` or AmbientCapabilities=")]
     NotPermitted(String),
+    #[error("nobody may trace functions here: the kernel is locked down")]
+    LockedDown,
     #[error("the kernel's type description can't be read ({0}): the kernel needs CONFIG_DEBUG_INFO_BTF")]
     NoBtf(#[from] ReadError),
     #[error("{0}")]
@@ -46,7 +48,7 @@ impl ProbeError {
     /// A word for the label `reason`.
     pub(super) fn reason(&self) -> &'static str {
         match self {
-            ProbeError::NotPermitted(_) => "not_permitted",
+            ProbeError::NotPermitted(_) | ProbeError::LockedDown => "not_permitted",
             ProbeError::NoBtf(_) => "no_btf",
             ProbeError::Btf(_) => "kernel_layout",
             ProbeError::NotSupported(_) => "not_supported",
@@ -387,11 +389,13 @@ fn program_error(attach: &Attach, error: &io::Error, said: &str) -> ProbeError {
         let why = last_of(format!("{error}: {}", said.trim_end()));
         return ProbeError::Rejected { what: format!("program {program}"), why };
     }
-    ProbeError::NotPermitted(match attach.way {
-        Way::Typed(_) | Way::Raw => format!("the right to load {program} ({error})"),
-        Way::Entry(_) | Way::Exit(_) => {
-            "the right to trace functions, which a kernel that is locked down gives to nobody".to_owned()
+    match attach.way {
+        Way::Typed(_) | Way::Raw => {
+            ProbeError::NotPermitted(format!("the right to load {program} ({error})"))
         }
-        Way::Ingress | Way::Egress => format!("CAP_NET_ADMIN, or the right to attach {program} ({error})"),
-    })
+        Way::Entry(_) | Way::Exit(_) => ProbeError::LockedDown,
+        Way::Ingress | Way::Egress => {
+            ProbeError::NotPermitted(format!("CAP_NET_ADMIN, or the right to attach {program} ({error})"))
+        }
+    }
 }

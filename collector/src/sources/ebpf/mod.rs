@@ -15,6 +15,7 @@ mod irq;
 mod kernel_map;
 mod layout;
 pub mod list;
+mod listen;
 mod load;
 mod network;
 mod oom;
@@ -24,6 +25,7 @@ mod runqueue;
 mod statistics;
 mod syscalls;
 mod tcp;
+mod throttle;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +71,7 @@ pub static PROBES: &[&Probe] = &[
     &drops::PROBE,
     &filesystem::PROBE,
     &irq::PROBE,
+    &listen::PROBE,
     &network::PROBE,
     &oom::PROBE,
     &process::PROBE,
@@ -76,6 +79,7 @@ pub static PROBES: &[&Probe] = &[
     &runqueue::PROBE,
     &syscalls::PROBE,
     &tcp::PROBE,
+    &throttle::PROBE,
 ];
 
 /// A probe in the kernel, and the reader of what it counts.

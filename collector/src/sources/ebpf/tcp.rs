@@ -3,22 +3,20 @@
 //!
 //! Kernel interface: the tracepoints `inet_sock_set_state`, `tcp_retransmit_skb`, `tcp_send_reset`, `tcp_receive_reset`.
 //! Cost: in the kernel some 200 ns for each of a connection's changes of state, a tick some microseconds. Sockets belong to
-//! cgroups of version 2 alone. Overflows of an accept queue have no hook of their own: the probe `drops` shows them by
-//! the kernel's reason (TCP_LISTEN_OVERFLOW, since 6.1x), and /proc/net/netstat as ListenOverflows.
+//! cgroups of version 2 alone. Accept queues that overflow are the probe `listen`.
 
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
 use collector_ebpf::tcp::{self as shared, FAMILIES, HostBank, STATES};
 
-use super::btf::BtfError;
 use super::cgroup_slots::{CgroupSlots, Counts};
 use super::counts::{self, Histogram};
-use super::ground::{self, Ground, Hook, InRows};
+use super::ground::{Ground, Hook, InRows};
 use super::kernel_map::KernelMap;
 use super::layout::Finder;
 use super::load::{ProbeError, RunningProgram};
-use super::{CgroupChoice, Probe, Running};
+use super::{Probe, Running};
 use crate::model::{Family, Recorder};
 
 static CONNECT: Family = Family::histogram(
@@ -104,18 +102,9 @@ impl Tcp {
     fn start(ground: &mut Ground<'_>) -> Result<Self, ProbeError> {
         let mut find = ground.finder()?;
         let socket = look_up(&mut find)?;
-        let by_cgroup = look_up_cgroup(&mut find, socket);
+        let form = find.socket_cgroup(socket);
         let mut constants = find.constants;
-        let unified = ground.hierarchies.unified.clone();
-        let cgroups = match (by_cgroup, unified) {
-            _ if ground.options.cgroups == CgroupChoice::Off => None,
-            (_, None) => ground::told_why(PROBE.name, "cgroup version 2 is not mounted"),
-            (Err(missing), _) => ground::told_why(PROBE.name, &missing.to_string()),
-            (Ok(form), Some(mount)) => {
-                constants.push(("SOCK_CGROUP_FORM", form));
-                Some(ground.cgroups_under(&mount))
-            }
-        };
+        let cgroups = ground.socket_cgroups(PROBE.name, form, &mut constants);
         let InRows { loaded, rows, cgroups } =
             ground.load_in_rows(OBJECT, constants, &[("HOST", 1)], cgroups.as_ref(), HOOKS)?;
         Ok(Tcp {
@@ -151,17 +140,6 @@ fn look_up(find: &mut Finder<'_>) -> Result<u32, ProbeError> {
     let tcp = find.btf.structure("tcp_sock")?;
     find.member(tcp, "srtt_us", 4, "TCP_SRTT")?;
     Ok(socket)
-}
-
-/// Finds the way from a socket to its cgroup. Returns the form in which it is kept there.
-fn look_up_cgroup(find: &mut Finder<'_>, socket: u32) -> Result<u32, BtfError> {
-    let cgroup = find.btf.structure("cgroup")?;
-    find.node(cgroup)?;
-    if find.pointer(socket, "sk_cgrp_data.cgroup", "SOCK_CGROUP").is_ok() {
-        return Ok(1);
-    }
-    find.member(socket, "sk_cgrp_data.val", 8, "SOCK_CGROUP")?;
-    Ok(2)
 }
 
 impl Running for Tcp {
