@@ -236,6 +236,26 @@ runs! {
     exemplars_starts_and_native_histograms: More One Two;
 }
 
+/// What is known of the endpoint outlives the process: it is not asked for 2.0 anew.
+#[test]
+fn a_restart_goes_on_in_1_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(script(Run::OldBy415));
+    let flag = config(folder.path(), Run::OldBy415, Version::Two, &recorder.url());
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        let before = recorder.look(Vec::len);
+        let mut collector = Collector::start(free_port(), folder.path(), &[&flag]);
+        let enough =
+            || recorder.look(|all| all[before..].iter().filter(|one| one.is_accepted()).count() >= 3);
+        assert!(wait_for(LONG, enough), "{}", collector.process.log());
+        let status = collector.process.terminate(Duration::from_secs(10));
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", collector.process.log());
+        asked.push(recorder.look(|all| all[before..].iter().filter(|one| one.is_two()).count()));
+    }
+    assert_eq!(asked, [1, 0], "requests in 2.0");
+}
+
 #[test]
 fn every_duty_has_a_recording_that_breaks_it() {
     let unbroken: Vec<_> =

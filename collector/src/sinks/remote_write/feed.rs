@@ -233,6 +233,16 @@ impl Feed {
         settled
     }
 
+    /// What was kept of the endpoint, in a life before too.
+    pub(super) fn kept(&self) -> Option<Vec<u8>> {
+        self.backlog.as_ref().and_then(Backlog::kept)
+    }
+
+    /// Keeps this of the endpoint over a restart, where there is a log.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.backlog.iter_mut().for_each(|backlog| backlog.keep(bytes));
+    }
+
     /// How far was read, here or in a life before.
     pub(super) fn fetched(&self) -> u64 {
         self.resumed.open(self.fetched).0
