@@ -21,8 +21,8 @@ use self::duties::{DUTIES, Run};
 const LONG: Duration = Duration::from_secs(60);
 const INTERVAL_MS: u64 = 400;
 /// Series of the large target, and how many requests are looked at of which most are its.
-const WIDE: usize = 24_000;
-const WIDE_REQUESTS: usize = 120;
+const WIDE: usize = 28_000;
+const WIDE_REQUESTS: usize = 80;
 
 /// A target that gives a page by the number of the scrape, or none.
 fn target(page: impl Fn(usize) -> Option<String> + Send + 'static) -> u16 {
@@ -87,7 +87,7 @@ fn script(run: Run) -> impl Fn(usize, &Exchange) -> Reply + Send + Sync + 'stati
         Run::Throttles if at == 1 => Reply::status(429).header("Retry-After", "2"),
         Run::Slow => Reply::accepted(request).after(Duration::from_millis(400)),
         Run::Large => {
-            let wait = if at.is_multiple_of(7) { 700 } else { 200 };
+            let wait = if at.is_multiple_of(7) { 1400 } else { 400 };
             Reply::accepted(request).after(Duration::from_millis(wait))
         }
         Run::LearnsTwo if at == 0 => Reply::status(415),
@@ -134,7 +134,7 @@ fn config(folder: &Path, run: Run, version: Version, url: &str) -> String {
     if run == Run::Large {
         let wide = target(|number| Some(wide_page(number)));
         jobs = format!(
-            "  - {{job_name: wide, scrape_interval: 1s, static_configs: [{{targets: ['127.0.0.1:{wide}']}}]}}\n"
+            "  - {{job_name: wide, scrape_interval: 2s, static_configs: [{{targets: ['127.0.0.1:{wide}']}}]}}\n"
         );
     }
     let text = format!(

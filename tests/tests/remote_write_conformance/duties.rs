@@ -20,7 +20,7 @@ pub enum Run {
     Throttles,
     /// Takes 400 ms for an answer, in small requests.
     Slow,
-    /// Takes 200 ms for most answers and 700 for some, and is sent what a large target says, which changes.
+    /// Takes 400 ms for most answers and 1400 for some, and is sent what a large target says, which changes.
     Large,
     /// Does not know 2.0, in three manners.
     OldBy415,
