@@ -17,6 +17,10 @@ pub const LANE_SAMPLES: usize = 128 * 1024;
 /// The same in batches, whatever their size.
 pub const LANE_BATCHES: usize = 4096;
 
+/// A batch of more samples is cut by position in blocks of so many, each with a lane of its own. Places on the disk are
+/// by these lanes: it must not change from one version to another.
+pub const BLOCK_SAMPLES: usize = 10_000;
+
 /// Threads that scrape, unless `--scrape.threads` says otherwise: no more than there are cores.
 pub const SCRAPE_THREADS: usize = 4;
 

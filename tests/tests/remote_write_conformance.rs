@@ -20,6 +20,9 @@ use self::duties::{DUTIES, Run};
 
 const LONG: Duration = Duration::from_secs(60);
 const INTERVAL_MS: u64 = 400;
+/// Series of the large target, and how many requests are looked at of which most are its.
+const WIDE: usize = 28_000;
+const WIDE_REQUESTS: usize = 80;
 
 /// A target that gives a page by the number of the scrape, or none.
 fn target(page: impl Fn(usize) -> Option<String> + Send + 'static) -> u16 {
@@ -63,6 +66,17 @@ fn page(number: usize) -> String {
     page + &format!("counts_up {number}")
 }
 
+/// The page of a target of more than one block: after two scrapes its series stand the other way round, then most of them
+/// are gone.
+fn wide_page(number: usize) -> String {
+    let line = |n: usize| format!("wide{{n=\"{n}\"}} {number}\n");
+    match number / 2 % 3 {
+        0 => (0..WIDE).map(line).collect(),
+        1 => (0..WIDE).rev().map(line).collect(),
+        _ => (0..WIDE).step_by(4).map(line).collect(),
+    }
+}
+
 fn script(run: Run) -> impl Fn(usize, &Exchange) -> Reply + Send + Sync + 'static {
     move |at, request| match run {
         Run::Faults if at < 4 => Reply::status(503).body("try later"),
@@ -72,6 +86,10 @@ fn script(run: Run) -> impl Fn(usize, &Exchange) -> Reply + Send + Sync + 'stati
         }
         Run::Throttles if at == 1 => Reply::status(429).header("Retry-After", "2"),
         Run::Slow => Reply::accepted(request).after(Duration::from_millis(400)),
+        Run::Large => {
+            let wait = if at.is_multiple_of(7) { 1400 } else { 400 };
+            Reply::accepted(request).after(Duration::from_millis(wait))
+        }
         Run::LearnsTwo if at == 0 => Reply::status(415),
         Run::OldBy415 if request.is_two() => Reply::status(415),
         Run::OldBy400 if request.is_two() => Reply::status(400).body("proto: wrong wireType"),
@@ -113,6 +131,12 @@ fn config(folder: &Path, run: Run, version: Version, url: &str) -> String {
              static_configs: [{{targets: ['127.0.0.1:{native}']}}]}}\n"
         );
     }
+    if run == Run::Large {
+        let wide = target(|number| Some(wide_page(number)));
+        jobs = format!(
+            "  - {{job_name: wide, scrape_interval: 2s, static_configs: [{{targets: ['127.0.0.1:{wide}']}}]}}\n"
+        );
+    }
     let text = format!(
         "global: {{scrape_interval: {INTERVAL_MS}ms, external_labels: {{cluster: test}}}}\n\
          host: {{scrape_interval: 1h}}\n\
@@ -138,6 +162,9 @@ fn record(run: Run, version: Version) -> Recording {
     let mut collector = Collector::start(free_port(), folder.path(), &[&flag]);
     let enough = || {
         recorder.look(|all| {
+            if run == Run::Large {
+                return all.len() >= WIDE_REQUESTS;
+            }
             let last = checks::accepted(all).unwrap_or_default();
             let counts = last.iter().find(|(key, _)| key.contains("\"counts_up\""));
             let marked = checks::what_fails_is_marked(all, version).is_ok();
@@ -200,12 +227,33 @@ runs! {
     what_is_refused_is_given_up: Refuses One Two;
     one_that_asks_for_patience_gets_it: Throttles One Two;
     a_slow_one_gets_more_at_once_and_each_series_in_order: Slow One Two;
+    a_slow_one_gets_a_large_target_at_once_and_each_series_in_order: Large One Two;
     one_without_2_0_says_415: OldBy415 Two;
     one_without_2_0_says_400: OldBy400 Two;
     one_without_2_0_says_nothing: OldBySilence Two;
     one_that_learns_2_0_is_asked_again: LearnsTwo Two;
     nonsense_is_survived: Nonsense One Two;
     exemplars_starts_and_native_histograms: More One Two;
+}
+
+/// What is known of the endpoint outlives the process: it is not asked for 2.0 anew.
+#[test]
+fn a_restart_goes_on_in_1_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(script(Run::OldBy415));
+    let flag = config(folder.path(), Run::OldBy415, Version::Two, &recorder.url());
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        let before = recorder.look(Vec::len);
+        let mut collector = Collector::start(free_port(), folder.path(), &[&flag]);
+        let enough =
+            || recorder.look(|all| all[before..].iter().filter(|one| one.is_accepted()).count() >= 3);
+        assert!(wait_for(LONG, enough), "{}", collector.process.log());
+        let status = collector.process.terminate(Duration::from_secs(10));
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{}", collector.process.log());
+        asked.push(recorder.look(|all| all[before..].iter().filter(|one| one.is_two()).count()));
+    }
+    assert_eq!(asked, [1, 0], "requests in 2.0");
 }
 
 #[test]

@@ -201,6 +201,19 @@ impl Backlog {
         self.say(result);
     }
 
+    /// What the sender has kept of its endpoint, in this life or in one before.
+    pub fn kept(&self) -> Option<Vec<u8>> {
+        self.position().beside()
+    }
+
+    /// Keeps this of the endpoint, in place of what was.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        let result = self.position().keep_beside(bytes);
+        if let Err(error) = result {
+            log::debug!(err:% = error; "what was learnt of an endpoint can't be kept over a restart");
+        }
+    }
+
     /// Says once that the place can't be written.
     fn say(&mut self, result: Result<(), LogError>) {
         match result {

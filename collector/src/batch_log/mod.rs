@@ -12,6 +12,7 @@
 //!   shape is defined anew, and at least before every [`DEFINE_EVERY`]th of all its shapes the list of their series
 //!   (`definition.rs`).
 //! - `<endpoint>.position`: the acknowledged place of each of its lanes (`position.rs`).
+//! - `<endpoint>.accord`: what its sender has learnt of it; what that says is the sender's affair.
 //!
 //! A record that is damaged costs itself and, at most, what was packed against it: the batches of its shape up to
 //! the next that stands alone, or, if it was a definition of which no copy is known, up to the next one.

@@ -9,7 +9,7 @@
 //! keep a slot until the first of the new ones is whole.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +30,9 @@ const SLOT: usize = 8 + 8 + 2 * NUMBERS * 8 + 4;
 const PLACES_SLOT: usize = 8 + LANES * 8 + 4;
 const OLD_SLOT: usize = 20;
 const SUFFIX: &str = ".position";
+/// What a sender keeps beside the places, without the point, and how much of it is read.
+const BESIDE: &str = "accord";
+const MAX_BESIDE: u64 = 4096;
 /// Longer names are cut, and told apart by a checksum.
 const MAX_NAME: usize = 100;
 
@@ -199,6 +202,22 @@ impl Position {
         self.write()
     }
 
+    /// What was kept beside the places, as far as it can be read.
+    pub(super) fn beside(&self) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = File::open(self.path.with_extension(BESIDE)).ok()?;
+        file.take(MAX_BESIDE).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// Keeps this beside the places. A write that is torn is for the reader to find out.
+    pub(super) fn keep_beside(&self, bytes: &[u8]) -> Result<(), LogError> {
+        let path = self.path.with_extension(BESIDE);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o640).open(&path);
+        file.and_then(|mut file| file.write_all(bytes)).map_err(|error| LogError::io(&path, error))
+    }
+
     fn write(&mut self) -> Result<(), LogError> {
         let writes = self.writes + 1;
         let mut slot = [0; SLOT];
@@ -296,6 +315,8 @@ pub(super) fn remove_forgotten(folder: &Path, names: &[&str], before_ms: i64) ->
         let since = written.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         if since.is_some_and(|since| (since.as_millis() as i64) < before_ms) {
             std::fs::remove_file(&path).map_err(|error| LogError::io(&path, error))?;
+            // There need not be one.
+            let _ = std::fs::remove_file(path.with_extension(BESIDE));
         }
     }
     Ok(())

@@ -62,3 +62,19 @@ fn any_name_gives_a_file_of_its_own_in_the_folder() {
     assert_eq!(files.len(), names.len());
     assert!(files.iter().all(|file| !file.contains('/') && file.len() < 200));
 }
+
+#[test]
+fn what_is_kept_beside_the_places_goes_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let position = Position::open(folder.path(), "a.b", 1, 100).unwrap();
+    assert_eq!(position.beside(), None);
+    position.keep_beside(b"first, and longer").unwrap();
+    position.keep_beside(b"second").unwrap();
+    let again = Position::open(folder.path(), "a.b", 1, 100).unwrap();
+    assert_eq!(again.beside().as_deref(), Some(&b"second"[..]));
+    assert_eq!(Position::open(folder.path(), "a.c", 1, 100).unwrap().beside(), None);
+    remove_forgotten(folder.path(), &["a.b"], i64::MAX).unwrap();
+    assert!(again.beside().is_some());
+    remove_forgotten(folder.path(), &[], i64::MAX).unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}

@@ -361,12 +361,27 @@ pub fn is_asked_for_two_again(recording: &Recording, _: Version) -> Verdict {
     ensure(recording.len() > again + 1 && later == 0, || format!("{later} in 1.0 afterwards"))
 }
 
+fn at_once<'a>(requests: impl Iterator<Item = &'a Exchange> + Clone) -> usize {
+    let beside = |one: &Exchange| {
+        requests.clone().filter(|other| other.came <= one.came && one.came < other.answered).count()
+    };
+    requests.clone().map(beside).max().unwrap_or(0)
+}
+
 pub fn requests_go_in_parallel(recording: &Recording, _: Version) -> Verdict {
-    let most = recording.iter().map(|one| {
-        recording.iter().filter(|other| other.came <= one.came && one.came < other.answered).count()
-    });
-    let most = most.max().unwrap_or(0);
+    let most = at_once(recording.iter());
     ensure(most >= 3, || format!("{most} at once"))
+}
+
+pub fn a_large_target_goes_in_parallel(recording: &Recording, _: Version) -> Verdict {
+    let mut of_it = Vec::new();
+    for exchange in recording {
+        if exchange.wire()?.series.iter().any(|series| series.name() == "wide") {
+            of_it.push(exchange);
+        }
+    }
+    let most = at_once(of_it.iter().copied());
+    ensure(most >= 3, || format!("{most} of {} at once", of_it.len()))
 }
 
 pub fn a_series_is_in_one_request_at_a_time(recording: &Recording, _: Version) -> Verdict {

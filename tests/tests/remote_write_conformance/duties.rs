@@ -20,6 +20,8 @@ pub enum Run {
     Throttles,
     /// Takes 400 ms for an answer, in small requests.
     Slow,
+    /// Takes 400 ms for most answers and 1400 for some, and is sent what a large target says, which changes.
+    Large,
     /// Does not know 2.0, in three manners.
     OldBy415,
     OldBy400,
@@ -218,6 +220,13 @@ pub static DUTIES: &[Duty] = &[
         |r| change(r, 0, |wire| { let series = wire.series[0].clone(); wire.series.resize(101, series); }),
     ]),
     duty!(Slow BOTH nothing_is_lost [|r| { let at = r.len() / 2; let at = last_with(&r[..at].to_vec(), "counts_up"); r.remove(at); }]),
+    duty!(Large BOTH a_large_target_goes_in_parallel [
+        |r| { let mut now = Duration::ZERO; for e in r.iter_mut() { e.came = now; now += Duration::from_millis(1); e.answered = now; } },
+    ]),
+    duty!(Large BOTH a_series_is_in_one_request_at_a_time [
+        |r| { let at = r.len() / 2; let at = last_with(&r[..at].to_vec(), "wide"); let mut again = r[at].clone(); again.came = (again.came + again.answered) / 2; r.insert(at + 1, again); },
+    ]),
+    duty!(Large BOTH times_rise [|r| r.reverse()]),
     duty!(OldBy415 TWO falls_back_to_one [
         |r| { r.remove(0); },
         |r| { let again = r[0].clone(); r.insert(1, again); },

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::accord::Probe;
+use super::accord::{Now, Probe};
 use super::answer::{Answer, Verdict, Written};
 use super::backoff::{Backoff, MAX_RETRY_AFTER};
 use super::complaints::Complaints;
@@ -344,6 +344,7 @@ impl Dispatcher {
             }
             verdict
         };
+        self.keep_accord();
         match verdict {
             Verdict::Accepted { failed } => self.accepted(at, failed, took),
             Verdict::Refused { .. } if probe.is_one() => {
@@ -374,6 +375,14 @@ impl Dispatcher {
         let desired = self.pace.desired(reached, waiting, now);
         self.sender.stats.shards_desired.set(desired as u64);
         self.show_pace();
+    }
+
+    /// Writes down what is known of the endpoint, where that is news.
+    fn keep_accord(&mut self) {
+        let kept = locked(&self.sender.accord).news(&self.sender.endpoint.url, Now::read());
+        if let Some(bytes) = kept {
+            self.feeds.keep(&bytes);
+        }
     }
 
     fn show_pace(&self) {

@@ -1,13 +1,15 @@
 //! Where one endpoint stands in the order of all samples, and where its next batches come from: from memory
 //! while it keeps up, from the batch log when it lags. What was fetched waits in lanes.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::lanes::{LaneSet, Lanes, lane_of};
+use super::blocks::Blocks;
+use super::lanes::{LaneSet, Lanes};
 use super::resumed::{Absent, Resumed};
-use super::split::Splitter;
+use super::split::{Splitter, ranges};
 use crate::aggregate::{Fetched, Tail};
 use crate::batch_log::{Backlog, Standing};
 use crate::limits::{LANE_BATCHES, LANE_SAMPLES};
@@ -25,8 +27,11 @@ pub struct Feed {
     until: u64,
     resumed: Resumed,
     fresh: Vec<Numbered>,
+    blocks: Blocks,
     lanes: Lanes,
     splitter: Splitter,
+    /// Where a batch is cut.
+    cuts: Vec<Range<usize>>,
     /// Samples under way.
     sent: usize,
 }
@@ -48,8 +53,10 @@ impl Feed {
             until: u64::MAX,
             resumed: Resumed::new(&standing),
             fresh: Vec::new(),
+            blocks: Blocks::default(),
             lanes: Lanes::new(&standing.places),
             splitter: Splitter::default(),
+            cuts: Vec::new(),
             sent: 0,
         }
     }
@@ -136,18 +143,29 @@ impl Feed {
 
     fn sort_into_lanes(&mut self, max_samples: usize) {
         for numbered in self.fresh.drain(..) {
-            let lane = lane_of(&numbered.batch.shape().source.name);
-            let settled = self.lanes.settled(lane);
-            if numbered.end() <= settled {
+            let course = self.blocks.course(&numbered);
+            let (sequence, samples) = (numbered.sequence, numbered.batch.samples());
+            if samples <= max_samples
+                && let Some(lane) = course.lane()
+                && sequence >= self.lanes.settled(lane)
+            {
+                self.resumed.found(sequence, numbered.end());
+                self.lanes.push(lane, numbered, course.hold);
                 continue;
             }
-            self.resumed.found(numbered.sequence.max(settled), numbered.end());
-            if numbered.sequence >= settled && numbered.batch.samples() <= max_samples {
-                self.lanes.push(lane, numbered);
-                continue;
+            self.cuts.clear();
+            for block in course.blocks(samples) {
+                let settled = self.lanes.settled(course.lane_at(block.start)).saturating_sub(sequence);
+                let from = block.start.max(usize::try_from(settled).unwrap_or(usize::MAX));
+                if from < block.end {
+                    self.resumed.found(sequence + from as u64, sequence + block.end as u64);
+                    self.cuts.extend(ranges(from, block.end, max_samples));
+                }
             }
-            let skipped = usize::try_from(settled.saturating_sub(numbered.sequence)).unwrap_or(usize::MAX);
-            self.splitter.split(&numbered, skipped, max_samples, |part| self.lanes.push(lane, part));
+            self.splitter.split(&numbered, &self.cuts, |part| {
+                let position = (part.sequence - sequence) as usize;
+                self.lanes.push(course.lane_at(position), part, course.hold);
+            });
         }
     }
 
@@ -201,14 +219,28 @@ impl Feed {
 
     /// Makes the places known on the disk, and gives the least of them.
     pub fn acknowledge(&mut self) -> u64 {
-        self.splitter.tick();
+        let sweeps = self.splitter.tick();
         let places = self.lanes.places(self.fetched);
         let (fetched, unsettled) = self.resumed.open(self.fetched);
         let unsettled = unsettled + self.held();
         if let Some(backlog) = &mut self.backlog {
             backlog.settle(&Standing { places, fetched, unsettled });
         }
-        places.iter().copied().min().unwrap_or(fetched)
+        let settled = places.iter().copied().min().unwrap_or(fetched);
+        if sweeps {
+            self.blocks.sweep(settled);
+        }
+        settled
+    }
+
+    /// What was kept of the endpoint, in a life before too.
+    pub(super) fn kept(&self) -> Option<Vec<u8>> {
+        self.backlog.as_ref().and_then(Backlog::kept)
+    }
+
+    /// Keeps this of the endpoint over a restart, where there is a log.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.backlog.iter_mut().for_each(|backlog| backlog.keep(bytes));
     }
 
     /// How far was read, here or in a life before.
@@ -221,3 +253,7 @@ impl Feed {
         (self.lanes.samples() + self.sent) as u64
     }
 }
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;

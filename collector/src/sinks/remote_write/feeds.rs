@@ -126,6 +126,11 @@ impl Feeds {
         self.show(stats);
     }
 
+    /// As [`Feed::keep`].
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.first.keep(bytes);
+    }
+
     fn show(&self, stats: &EndpointStats) {
         let newest = self.second.as_ref().unwrap_or(&self.first);
         stats.fetched.set(newest.fetched());

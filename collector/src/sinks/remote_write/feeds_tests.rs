@@ -44,7 +44,7 @@ impl Life {
         drop(guard);
         let source = Arc::new(Source { name: source.into(), labels: Vec::new() });
         let mut batch = Batch::default();
-        batch.time_ms = 1_790_000_000_000;
+        batch.time_ms = 1_790_000_000_000 + self.tail.next() as i64;
         batch.values.resize(samples, 1.0);
         batch.shape = Some(Shape::new(source, self.table.clone(), floats, Vec::new()));
         self.journal.append(self.tail.next(), &batch, &Counters::default());

@@ -1,8 +1,11 @@
 //! What an endpoint has fetched and not yet sent, in lanes.
 //!
-//! A source keeps its lane, by its name: so all samples of a series go through one lane, in order. A lane is in one
-//! request at a time at the most; requests of different lanes go in parallel. While one request at a time is
-//! enough, it takes from all lanes, in the order of the log, as if there were none.
+//! A source keeps its lane, or its lanes where it is large (`blocks.rs`), by its name: so all samples of a series go
+//! through one lane, in order. Where a series may have changed its lane, what comes first of it in the new one is held
+//! back until the old ones have settled what is older; lanes that have nothing to do with it go on.
+//!
+//! A lane is in one request at a time at the most; requests of different lanes go in parallel. While one request at a
+//! time is enough, it takes from all lanes, in the order of the log, as if there were none.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ pub struct LaneSet(u64);
 const _: () = assert!(LANES == u64::BITS as usize, "a lane is a bit of a set");
 
 impl LaneSet {
-    fn insert(&mut self, lane: usize) {
+    pub(super) fn insert(&mut self, lane: usize) {
         self.0 |= 1 << lane;
     }
 
@@ -25,7 +28,7 @@ impl LaneSet {
         self.0 &= !(1 << lane);
     }
 
-    fn contains(self, lane: usize) -> bool {
+    pub(super) fn contains(self, lane: usize) -> bool {
         self.0 >> lane & 1 == 1
     }
 
@@ -39,14 +42,33 @@ impl LaneSet {
     }
 }
 
+/// What a batch has to wait for: that these lanes, beside its own, have settled what is below a number. It is the number
+/// of the batch at the most; so the lowest number of all lanes never waits for another, and none for ever.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    pub lanes: LaneSet,
+    pub below: u64,
+}
+
 #[derive(Default)]
 struct Lane {
     waiting: VecDeque<Numbered>,
+    /// Of these.
     samples: usize,
+    /// What has to wait for other lanes, and what came after it.
+    held: VecDeque<(Numbered, Option<Hold>)>,
     /// The first number of what is under way.
     sent_from: Option<u64>,
     /// What is below was settled before the start.
     settled: u64,
+}
+
+impl Lane {
+    /// The first number that is not settled.
+    fn open_from(&self) -> Option<u64> {
+        let held = || self.held.front().map(|(numbered, _)| numbered);
+        self.sent_from.or_else(|| self.waiting.front().or_else(held).map(|numbered| numbered.sequence))
+    }
 }
 
 /// Requests without the source that begins a round, after which another one begins it.
@@ -60,15 +82,17 @@ pub(super) struct Lanes {
     lanes: Box<[Lane; LANES]>,
     /// Of each group.
     anchors: Box<[Anchor; LANES]>,
-    /// Those in which something waits, and those of which something is under way.
+    /// Those in which something waits that may go, those of which something is under way, and those in which something
+    /// is held back.
     waiting: LaneSet,
     busy: LaneSet,
+    held: LaneSet,
     samples: usize,
     batches: usize,
     ready: usize,
 }
 
-/// The lane of a source. It must not change from one start to the next, nor from one version to another.
+/// The lane of a source that is not cut. It must not change from one start to the next, nor from one version to another.
 pub fn lane_of(source: &str) -> usize {
     crc32fast::hash(source.as_bytes()) as usize % LANES
 }
@@ -84,6 +108,11 @@ fn name_of(numbered: &Numbered) -> &str {
     &numbered.batch.shape().source.name
 }
 
+/// Whether the source of `first` comes round again with `next`: parts of one batch are of one round.
+fn comes_again(first: &Numbered, next: &Numbered) -> bool {
+    first.batch.time_ms != next.batch.time_ms && name_of(first) == name_of(next)
+}
+
 impl Lanes {
     pub(super) fn new(settled: &Places) -> Self {
         let lane = |at: usize| Lane { settled: settled[at], ..Lane::default() };
@@ -92,6 +121,7 @@ impl Lanes {
             anchors: Box::new(std::array::from_fn(|_| None)),
             waiting: LaneSet::default(),
             busy: LaneSet::default(),
+            held: LaneSet::default(),
             samples: 0,
             batches: 0,
             ready: 0,
@@ -127,16 +157,47 @@ impl Lanes {
         self.lanes[lane].settled
     }
 
-    /// Takes in a batch, which comes after all that came before.
-    pub(super) fn push(&mut self, lane: usize, numbered: Numbered) {
-        let samples = numbered.batch.samples();
-        self.samples += samples;
+    /// Takes in a batch, which comes after all that came before, and goes after what it has to wait for.
+    pub(super) fn push(&mut self, lane: usize, numbered: Numbered, hold: Option<Hold>) {
+        self.samples += numbered.batch.samples();
         self.batches += 1;
+        if self.held.contains(lane) || hold.is_some_and(|hold| !self.is_over(hold, lane)) {
+            self.held.insert(lane);
+            self.lanes[lane].held.push_back((numbered, hold));
+        } else {
+            self.admit(lane, numbered);
+        }
+    }
+
+    /// From now on it may go.
+    fn admit(&mut self, lane: usize, numbered: Numbered) {
+        let samples = numbered.batch.samples();
         self.ready += if self.busy.contains(lane) { 0 } else { samples };
         self.waiting.insert(lane);
         let lane = &mut self.lanes[lane];
         lane.samples += samples;
         lane.waiting.push_back(numbered);
+    }
+
+    /// Whether a batch in `lane` has nothing more to wait for: what is older in its own lane goes before it anyhow.
+    fn is_over(&self, hold: Hold, lane: usize) -> bool {
+        let open = |other: usize| self.lanes[other].open_from().is_some_and(|from| from < hold.below);
+        !hold.lanes.iter().any(|other| other != lane && open(other))
+    }
+
+    /// Lets go on what has nothing more to wait for.
+    fn release(&mut self) {
+        for at in self.held.iter() {
+            while let Some(&(_, hold)) = self.lanes[at].held.front()
+                && hold.is_none_or(|hold| self.is_over(hold, at))
+                && let Some((numbered, _)) = self.lanes[at].held.pop_front()
+            {
+                self.admit(at, numbered);
+            }
+            if self.lanes[at].held.is_empty() {
+                self.held.remove(at);
+            }
+        }
     }
 
     /// Appends to `out` what the next request holds: of the idle ones of a group of `most` lanes, that of the lane that
@@ -167,13 +228,13 @@ impl Lanes {
                 break;
             }
             if rounds && samples > 0 {
-                let (first, next) = (name_of(&out[start]), name_of(front));
+                let again = comes_again(&out[start], front);
                 let anchor = self.anchors[group].as_ref().map(|(source, _)| source.name.as_str());
-                let begins_anew = anchor == Some(next) && anchor != Some(first);
-                if begins_anew || first == next && 2 * samples - round_from > max_samples {
+                let begins_anew = anchor == Some(name_of(front)) && anchor != Some(name_of(&out[start]));
+                if begins_anew || again && 2 * samples - round_from > max_samples {
                     break;
                 }
-                if first == next {
+                if again {
                     (whole, round_from) = (whole + 1, samples);
                     let waiting = || open.iter().map(|at| self.lanes[at].samples).sum();
                     let wanted = *wanted.get_or_insert_with(|| whole_rounds(samples, waiting(), max_samples));
@@ -227,14 +288,14 @@ impl Lanes {
             self.ready += self.lanes[at].samples;
         }
         self.busy = LaneSet(self.busy.0 & !taken.0);
+        self.release();
     }
 
     /// Below which number everything of each lane is settled, where all below `fetched` was taken in.
     pub(super) fn places(&self, fetched: u64) -> Places {
         std::array::from_fn(|at| {
             let lane = &self.lanes[at];
-            let first = lane.waiting.front().map(|numbered| numbered.sequence);
-            lane.sent_from.or(first).unwrap_or(fetched).max(lane.settled)
+            lane.open_from().unwrap_or(fetched).max(lane.settled)
         })
     }
 }

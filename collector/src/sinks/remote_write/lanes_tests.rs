@@ -14,7 +14,7 @@ fn batch(samples: usize) -> Arc<Batch> {
 fn filled(lanes: &[usize]) -> Lanes {
     let mut all = Lanes::new(&[0; LANES]);
     for (number, &lane) in (0u64..).zip(lanes) {
-        all.push(lane, Numbered { sequence: number * 10, batch: batch(10) });
+        all.push(lane, Numbered { sequence: number * 10, batch: batch(10) }, None);
     }
     all
 }
@@ -47,7 +47,7 @@ fn a_lane_is_in_one_request_at_a_time() {
     assert_eq!(lanes.ready(), 30, "not the third of lane 1");
     let (second, numbers) = take(&mut lanes, 1, 100);
     assert_eq!(numbers, [20, 40]);
-    lanes.push(2, Numbered { sequence: 60, batch: batch(10) });
+    lanes.push(2, Numbered { sequence: 60, batch: batch(10) }, None);
     assert_eq!((lanes.ready(), lanes.samples()), (10, 30));
     lanes.settle(second);
     assert_eq!((lanes.places(70)[2], lanes.places(70)[1], lanes.places(70)[3]), (60, 0, 50));
@@ -88,7 +88,7 @@ fn what_a_lane_had_settled_before_the_start_stays_settled() {
     settled[9] = 70;
     let mut lanes = Lanes::new(&settled);
     assert_eq!((lanes.settled(9), lanes.places(10)[9], lanes.places(10)[8]), (70, 70, 10));
-    lanes.push(9, Numbered { sequence: 80, batch: batch(10) });
+    lanes.push(9, Numbered { sequence: 80, batch: batch(10) }, None);
     assert_eq!(lanes.places(90)[9], 80);
 }
 

@@ -3,6 +3,7 @@
 mod accord;
 mod answer;
 mod backoff;
+mod blocks;
 mod client;
 mod complaints;
 mod dispatch;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::accord::Accord;
+use super::accord::{Accord, Now};
 use super::client::Client;
 use super::dispatch::Dispatcher;
 use super::feed::Feed;
@@ -98,7 +98,11 @@ impl Sender {
     pub fn start(self, feed: Feed) -> SenderHandle {
         let (command, told) = watch::channel(Command::Run);
         let (name, stats) = (self.endpoint.name.clone(), self.stats.clone());
-        locked(&self.accord).want(self.endpoint.protocol, self.endpoint.native_histograms);
+        {
+            let mut accord = locked(&self.accord);
+            accord.want(self.endpoint.protocol, self.endpoint.native_histograms);
+            accord.recall(feed.kept().as_deref(), &self.endpoint.url, Now::read());
+        }
         let mut dispatcher = Dispatcher::new(self, feed, told);
         let task = tokio::spawn(async move { dispatcher.run().await });
         SenderHandle { name, stats, command, task }

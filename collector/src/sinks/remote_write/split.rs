@@ -1,5 +1,4 @@
-//! Cuts a batch that is larger than a request into parts of one request each. They keep the lane of their source,
-//! so they are sent one after the other.
+//! Cuts a batch that is larger than a request, or goes through several lanes, into parts of one request each.
 //!
 //! Cost: one copy of the values; the shapes of the parts are made once a shape.
 
@@ -16,8 +15,7 @@ const SWEEP: u32 = 64;
 
 struct Parts {
     whole: Weak<Shape>,
-    /// How many samples come before the first part, and how many are in one at the most.
-    cut: (usize, usize),
+    cuts: Vec<Range<usize>>,
     shapes: Vec<Arc<Shape>>,
 }
 
@@ -25,62 +23,60 @@ struct Parts {
 #[derive(Default)]
 pub(super) struct Splitter {
     parts: HashMap<u64, Parts>,
-    /// The lists of parts, by the list of the whole and how it was cut: sources that share one share the others.
-    lists: HashMap<(u64, usize, usize), Vec<Weak<SeriesList>>>,
+    /// The lists of parts, by the list of the whole and what of it they are: sources that share one share the others.
+    lists: HashMap<(u64, usize, usize), Weak<SeriesList>>,
     ticks: u32,
     slabs: Slabs,
 }
 
 impl Splitter {
-    /// Gives the parts of a batch in order, without its first `skipped` samples, `size` samples each at the most.
+    /// Gives the parts of a batch that stand at these positions, in order.
     pub(super) fn split(
         &mut self,
         numbered: &Numbered,
-        skipped: usize,
-        size: usize,
+        cuts: &[Range<usize>],
         mut give: impl FnMut(Numbered),
     ) {
         let whole = numbered.batch.shape();
-        let (floats, samples) = (numbered.batch.values.len(), numbered.batch.samples());
-        let cut = (skipped, size);
-        if self.parts.get(&whole.id()).is_none_or(|parts| parts.cut != cut) {
-            let known = self.lists.entry((whole.list().id(), skipped, size)).or_default();
-            let lists = known.iter().map(Weak::upgrade).collect::<Option<Vec<_>>>();
-            let lists = lists.filter(|lists| !lists.is_empty()).unwrap_or_else(|| {
-                ranges(skipped, samples, size)
-                    .map(|range| list_of(whole, of_floats(&range, floats), of_histograms(&range, floats)))
-                    .collect()
-            });
-            *known = lists.iter().map(Arc::downgrade).collect();
-            let shapes = ranges(skipped, samples, size).zip(lists).map(|(range, list)| {
-                part_of(whole, list, of_floats(&range, floats), of_histograms(&range, floats))
-            });
-            let parts = Parts { whole: Arc::downgrade(whole), cut, shapes: shapes.collect() };
+        let floats = whole.floats().len();
+        if self.parts.get(&whole.id()).is_none_or(|parts| parts.cuts != cuts) {
+            let shapes = cuts.iter().map(|cut| self.shape_of(whole, cut)).collect();
+            let parts = Parts { whole: Arc::downgrade(whole), cuts: cuts.to_vec(), shapes };
             self.parts.insert(whole.id(), parts);
         }
-        let shapes = &self.parts[&whole.id()].shapes;
-        for (range, shape) in ranges(skipped, samples, size).zip(shapes) {
+        for (range, shape) in cuts.iter().zip(&self.parts[&whole.id()].shapes) {
             let mut slab = self.slabs.take();
             let part = Arc::get_mut(&mut slab).expect("a slab at hand has one owner");
             let sequence = numbered.sequence + range.start as u64;
-            let histograms = of_histograms(&range, floats);
-            part.copy_part(&numbered.batch, shape.clone(), of_floats(&range, floats), histograms);
+            let histograms = of_histograms(range, floats);
+            part.copy_part(&numbered.batch, shape.clone(), of_floats(range, floats), histograms);
             self.slabs.remember(slab.clone(), LANE_BATCHES);
             give(Numbered { sequence, batch: slab });
         }
     }
 
-    /// Lets go, now and then, of what no longer lives.
-    pub(super) fn tick(&mut self) {
+    fn shape_of(&mut self, whole: &Shape, cut: &Range<usize>) -> Arc<Shape> {
+        let (floats, histograms) =
+            (of_floats(cut, whole.floats().len()), of_histograms(cut, whole.floats().len()));
+        let known = self.lists.entry((whole.list().id(), cut.start, cut.end)).or_default();
+        let list = known.upgrade().unwrap_or_else(|| list_of(whole, floats.clone(), histograms.clone()));
+        *known = Arc::downgrade(&list);
+        part_of(whole, list, floats, histograms)
+    }
+
+    /// Lets go, now and then, of what no longer lives; says whether it did.
+    pub(super) fn tick(&mut self) -> bool {
         self.ticks = (self.ticks + 1) % SWEEP;
         if self.ticks == 0 {
             self.parts.retain(|_, parts| parts.whole.strong_count() > 0);
-            self.lists.retain(|_, lists| lists.iter().any(|list| list.strong_count() > 0));
+            self.lists.retain(|_, list| list.strong_count() > 0);
         }
+        self.ticks == 0
     }
 }
 
-fn ranges(from: usize, to: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
+/// What lies between two positions, in ranges of so many.
+pub(super) fn ranges(from: usize, to: usize, size: usize) -> impl Iterator<Item = Range<usize>> {
     (from..to).step_by(size).map(move |start| start..(start + size).min(to))
 }
 
@@ -150,7 +146,8 @@ mod tests {
             (4, 100, &[(1004, 3)]),
         ] {
             let mut parts = Vec::new();
-            splitter.split(&numbered, skipped, size, |part| parts.push(part));
+            let cuts: Vec<_> = ranges(skipped, 7, size).collect();
+            splitter.split(&numbered, &cuts, |part| parts.push(part));
             let found: Vec<_> = parts.iter().map(|part| (part.sequence, part.batch.samples())).collect();
             assert_eq!(found, expected);
             let all = |of: &dyn Fn(&Batch) -> Vec<f64>| -> Vec<f64> {
@@ -188,7 +185,7 @@ mod tests {
                 batch.exemplars.push(of, value, 7, true);
             }
             let numbered = Numbered { sequence: 1, batch: Arc::new(batch) };
-            splitter.split(&numbered, 0, 3, |part| parts.push(part.batch));
+            splitter.split(&numbered, &[0..3, 3..6, 6..7], |part| parts.push(part.batch));
         }
         let starts: Vec<_> = parts.iter().flat_map(|part| part.shape().starts()).copied().collect();
         assert_eq!(starts, [10, 11, 12, 13, 14, 15, 16, 10, 11, 12, 13, 14, 15, 16]);
