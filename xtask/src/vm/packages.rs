@@ -10,12 +10,22 @@ pub(super) struct Kernel {
     pub(super) version: &'static str,
     /// A line of sources.list, without the options.
     source: &'static str,
+    /// Whether the source has it for a while only: then the table may lack it.
+    pub(super) is_passing: bool,
+}
+
+impl Kernel {
+    const fn of(version: &'static str, source: &'static str) -> Self {
+        Kernel { version, source, is_passing: false }
+    }
 }
 
 pub(super) const KERNELS: &[Kernel] = &[
-    Kernel { version: "5.10", source: "http://deb.debian.org/debian-security bullseye-security main" },
-    Kernel { version: "6.1", source: "http://deb.debian.org/debian bookworm main" },
-    Kernel { version: "6.12", source: "http://deb.debian.org/debian trixie main" },
+    Kernel::of("5.10", "http://deb.debian.org/debian-security bullseye-security main"),
+    Kernel::of("6.1", "http://deb.debian.org/debian bookworm main"),
+    Kernel::of("6.12", "http://deb.debian.org/debian trixie main"),
+    // Where the host is locked down, only a guest shows what functions of such a kernel can be traced.
+    Kernel { is_passing: true, ..Kernel::of("6.18", "http://deb.debian.org/debian trixie-backports main") },
 ];
 
 /// Debian's keys, of which one signs these archives.

@@ -57,6 +57,14 @@ impl ProbeError {
             ProbeError::Io { .. } => "io",
         }
     }
+
+    /// How loud it is said: what nobody on this host can change is no cause for alarm.
+    pub(super) fn level(&self) -> log::Level {
+        match self {
+            ProbeError::LockedDown => log::Level::Info,
+            _ => log::Level::Warn,
+        }
+    }
 }
 
 /// How a program comes to what it watches.

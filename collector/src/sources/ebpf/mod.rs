@@ -241,7 +241,8 @@ impl EbpfReader {
             match &state {
                 Ok(_) => log::debug!(probe = probe.name; "kernel probe runs"),
                 Err(error) => {
-                    log::warn!(probe = probe.name, reason = error.reason(), err:% = error; "kernel probe does not run");
+                    let (probe, reason) = (probe.name, error.reason());
+                    log::log!(error.level(), probe, reason, err:% = error; "kernel probe does not run");
                 }
             }
             let source = source(&format!("ebpf/{}", probe.name), labels);
