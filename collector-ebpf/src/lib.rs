@@ -12,6 +12,7 @@ pub mod filesystem;
 pub mod irq;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;
+pub mod maps;
 pub mod network;
 pub mod oom;
 pub mod process;

@@ -110,23 +110,24 @@ mod kernel_side {
 
     fn change<R: Read, C: Arguments>(context: &C) {
         let socket: Object = context.argument(0);
-        let from = masked::<15>(context.argument::<u32>(1) as usize) & 15;
-        let to = masked::<15>(context.argument::<u32>(2) as usize) & 15;
+        let from = masked::<15>(context.argument::<u32>(1) as usize);
+        let to = masked::<15>(context.argument::<u32>(2) as usize);
         // SAFETY: a member of `sock`.
         if unsafe { R::member::<u16>(socket, SOCK_PROTOCOL.load()) } != IPPROTO_TCP {
             return;
         }
         let Some((row, bank)) = host() else { return };
         add(&mut bank.changes[from][to], 1);
-        // SAFETY: a helper without conditions.
-        let now = unsafe { bpf_ktime_get_ns() };
         if to == SYN_SENT {
             if let Some((number, slot)) = place_of::<R>(socket) {
-                // SAFETY: as in `host`; a place that another socket takes at this moment is lost to this one.
-                unsafe { *slot = Started { socket: number, ns: now } };
+                // SAFETY: as in `host`, and a helper without conditions; a place that another socket takes at this moment is
+                // lost to this one.
+                unsafe { *slot = Started { socket: number, ns: bpf_ktime_get_ns() } };
             }
         } else if from == SYN_SENT {
             if to == ESTABLISHED {
+                // SAFETY: a helper without conditions.
+                let now = unsafe { bpf_ktime_get_ns() };
                 let waited = now.saturating_sub(started::<R>(socket));
                 if waited == now {
                     add(&mut bank.connect_slots, 1);
