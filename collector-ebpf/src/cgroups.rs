@@ -25,7 +25,7 @@ pub struct CgroupSet {
 
 /// Slots in a set.
 pub const WAYS: usize = 8;
-/// Sets of one row: a power of two, chosen at load time between these.
+/// Sets of one row: a power of two, chosen at load time between these; fewer where many rows would take too much memory.
 pub const MIN_SETS: u32 = 32;
 pub const MAX_SETS: u32 = 512;
 

@@ -6,9 +6,11 @@
 
 use aya_ebpf::Argument;
 use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::maps::Array;
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 
 use crate::cgroups::{CgroupSet, CgroupSlot, WAYS};
+use crate::maps::WHOLE;
 use crate::scale::{SIZE_TABLES, SizeHistogram, TIME_TABLES, TimeHistogram};
 
 /// `number & MASK`, done where the verifier sees it. The compiler would leave out a mask that it knows to change nothing;
@@ -16,11 +18,59 @@ use crate::scale::{SIZE_TABLES, SizeHistogram, TIME_TABLES, TimeHistogram};
 #[inline(always)]
 pub fn masked<const MASK: i32>(number: usize) -> usize {
     let mut bounded = number;
-    // SAFETY: one instruction on one register, without memory or stack.
+    // SAFETY: one instruction on one register, without memory or stack; what it leaves is at most the mask.
     unsafe {
         core::arch::asm!("{0} &= {1}", inout(reg) bounded, const MASK, options(pure, nomem, nostack));
+        core::hint::assert_unchecked(bounded <= MASK as usize);
     }
     bounded
+}
+
+/// The same number, in a register of its own: what the verifier learns of it by a compare it knows where the number is used. Of a
+/// copy that lay on the stack meanwhile 5.10 would not know it.
+#[inline(always)]
+pub fn apart(number: usize) -> usize {
+    let mut own = number;
+    // SAFETY: no instruction.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) own, options(pure, nomem, nostack, preserves_flags));
+    }
+    own
+}
+
+/// An array that is reached without a lookup: to the kernel it is one value, which holds all the elements. User space says
+/// how many they are ([`WHOLE`]), and gives the program a number by which it keeps within them.
+#[repr(transparent)]
+pub struct Whole<T>(Array<T>);
+
+impl<T> Whole<T> {
+    pub const fn new(flags: u32) -> Self {
+        Whole(Array::with_max_entries(1, flags | WHOLE))
+    }
+
+    /// # Safety
+    /// There is such an element, and the verifier sees it too.
+    #[inline(always)]
+    pub unsafe fn element(&'static self, number: usize) -> &'static mut T {
+        // SAFETY: the caller's.
+        unsafe { self.part(number) }
+    }
+
+    /// The part of that number, where the array is taken to be made of such parts.
+    ///
+    /// # Safety
+    /// Likewise.
+    #[inline(always)]
+    pub unsafe fn part<P>(&'static self, number: usize) -> &'static mut P {
+        let mut first: *mut P = core::ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: no instruction: the compiler is to forget that it knows an object there, which is the map's definition. The
+        // loader puts the address of the value in its place; it lives as long as the program, and holds but numbers.
+        unsafe {
+            core::arch::asm!("/* {0} */", inout(reg) first, options(pure, nomem, nostack, preserves_flags));
+            core::hint::assert_unchecked(!first.is_null());
+            &mut *first.add(number)
+        }
+    }
 }
 
 /// A pointer to a kernel object.
@@ -139,30 +189,44 @@ macro_rules! task_cgroup {
             CGROUP_SOURCE,
         }
 
-        /// The kernfs node of the task's cgroup; null when cgroups are not told apart.
+        /// What says in which cgroup the task is, and is the same object for tasks that are in the same; null when cgroups are
+        /// not told apart.
         #[inline(always)]
-        fn task_node<R: $crate::kernel::Read>(task: $crate::kernel::Object) -> $crate::kernel::Object {
+        fn task_group<R: $crate::kernel::Read>(task: $crate::kernel::Object) -> $crate::kernel::Object {
             use $crate::cgroups::CgroupSource;
             let source = CGROUP_SOURCE.load();
+            // SAFETY: each member holds a pointer.
+            unsafe {
+                if source == CgroupSource::Unified as u32 {
+                    R::member(task, TASK_CGROUPS.load())
+                } else if source == CgroupSource::Scheduler as u32 {
+                    R::member(task, TASK_GROUP.load())
+                } else {
+                    core::ptr::null()
+                }
+            }
+        }
+
+        /// The kernfs node of the cgroup of what `task_group` gives; null where there is none.
+        #[inline(always)]
+        fn group_node<R: $crate::kernel::Read>(group: $crate::kernel::Object) -> $crate::kernel::Object {
+            if group.is_null() {
+                return core::ptr::null();
+            }
+            let unified = CGROUP_SOURCE.load() == $crate::cgroups::CgroupSource::Unified as u32;
+            let offset = if unified { CSS_SET_CGROUP.load() } else { GROUP_CGROUP.load() };
             // SAFETY: each member holds a pointer to the object that the next line reads from, or null.
             unsafe {
-                let cgroup: $crate::kernel::Object = if source == CgroupSource::Unified as u32 {
-                    let set: $crate::kernel::Object = R::member(task, TASK_CGROUPS.load());
-                    R::member(set, CSS_SET_CGROUP.load())
-                } else if source == CgroupSource::Scheduler as u32 {
-                    let group: $crate::kernel::Object = R::member(task, TASK_GROUP.load());
-                    R::member(group, GROUP_CGROUP.load())
-                } else {
-                    return core::ptr::null();
-                };
+                let cgroup: $crate::kernel::Object = R::member(group, offset);
                 if cgroup.is_null() { core::ptr::null() } else { R::member(cgroup, CGROUP_NODE.load()) }
             }
         }
 
-        /// The number of the task's cgroup, 0 when cgroups are not told apart.
+        /// The number of the cgroup of what `task_group` gives, 0 when cgroups are not told apart.
+        #[allow(dead_code, reason = "a probe takes the node or the number")]
         #[inline(always)]
-        fn task_cgroup<R: $crate::kernel::Read>(task: $crate::kernel::Object) -> u64 {
-            let node = task_node::<R>(task);
+        fn group_cgroup<R: $crate::kernel::Read>(group: $crate::kernel::Object) -> u64 {
+            let node = group_node::<R>(group);
             if node.is_null() {
                 // An autogroup, which the scheduler makes for a session, has no cgroup: its tasks are in the root.
                 let scheduler = $crate::cgroups::CgroupSource::Scheduler as u32;
@@ -170,6 +234,20 @@ macro_rules! task_cgroup {
             }
             // SAFETY: a member of the node.
             unsafe { R::member(node, NODE_ID.load()) }
+        }
+
+        /// The kernfs node of the task's cgroup; null when cgroups are not told apart.
+        #[allow(dead_code, reason = "a probe takes the node or the number")]
+        #[inline(always)]
+        fn task_node<R: $crate::kernel::Read>(task: $crate::kernel::Object) -> $crate::kernel::Object {
+            group_node::<R>(task_group::<R>(task))
+        }
+
+        /// The number of the task's cgroup, 0 when cgroups are not told apart.
+        #[allow(dead_code, reason = "a probe takes the node or the number")]
+        #[inline(always)]
+        fn task_cgroup<R: $crate::kernel::Read>(task: $crate::kernel::Object) -> u64 {
+            group_cgroup::<R>(task_group::<R>(task))
         }
     };
 }
@@ -267,16 +345,27 @@ pub fn count_size(histogram: &mut SizeHistogram, bytes: u64) {
 /// The slot of a cgroup, taken now if it has none yet, and whether it was.
 #[inline(always)]
 pub fn slot_of(set: &mut CgroupSet, id: u64) -> (Option<&mut CgroupSlot>, bool) {
+    let (way, taken) = way_of(set, id);
+    if way < WAYS { (Some(&mut set.slots[way]), taken) } else { (None, false) }
+}
+
+/// As [`slot_of`], by the slot's number in the set; [`WAYS`] when there is none left.
+///
+/// It is no function of its own: Linux 5.10 dies of a plain load at a bad address in a program that calls another function,
+/// because it does not find where to go on.
+#[inline(always)]
+pub fn way_of(set: &mut CgroupSet, id: u64) -> (usize, bool) {
     for way in 0..WAYS {
         if set.slots[way].id == id {
-            return (Some(&mut set.slots[way]), false);
+            return (way, false);
         }
     }
     for way in 0..WAYS {
-        if set.slots[way].id == 0 {
+        // SAFETY: a reference to it. Read again: what the first search read would take stack, on the way of all.
+        if unsafe { (&raw const set.slots[way].id).read_volatile() } == 0 {
             set.slots[way].id = id;
-            return (Some(&mut set.slots[way]), true);
+            return (way, true);
         }
     }
-    (None, false)
+    (WAYS, false)
 }

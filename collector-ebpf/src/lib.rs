@@ -13,6 +13,7 @@ pub mod irq;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;
 pub mod listen;
+pub mod maps;
 pub mod network;
 pub mod oom;
 pub mod process;

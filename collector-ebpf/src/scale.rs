@@ -21,52 +21,85 @@ pub struct Spec {
 /// What finds the bucket of a value.
 #[repr(C)]
 pub struct Tables {
-    /// Upper bound of each bucket, the rest filled with the largest number, so that any byte is an index.
+    /// Upper bound of each bucket, the rest filled with a number that is larger than what is looked for.
     pub upper: [u64; 256],
     /// For each cell, the bucket in which its smallest value lies.
     pub first: [u8; CELLS],
 }
 
-/// A cell is a sixteenth of an octave.
-pub const CELLS: usize = 64 << CELL_BITS;
-const CELL_BITS: u32 = 4;
+/// Stands for a bound that there is not.
+const NO_BOUND: u64 = i64::MAX as u64;
+
+/// Cells, in levels of five octaves. The first level begins at 0; in each of the others the lowest part is not used: such
+/// values belong to the level before. A cell is at most a sixteenth of an octave; no cell has two bounds, of none of the
+/// histograms.
+pub const CELLS: usize = LEVELS << CELL_BITS;
+const CELL_BITS: u32 = 9;
+const LEVELS: usize = 8;
+/// Values below 2^14 are in the first level, below 2^39 in the sixth; above, they are all in one cell.
+const FINEST_SHIFT: u32 = 5;
+const OCTAVES: u32 = 5;
+const HIGHEST: u64 = 1 << 39;
 /// The schema in which bounds are computed: others are parts of it.
 const FINEST: u32 = 3;
 
-/// Which cell a value lies in: the position of its highest bit, and the four bits after it.
+/// Which cell a value lies in, and the value; of those beyond the bounds of all histograms, the smallest.
+///
+/// Compares find the level, not the position of the highest bit: BPF has no instruction for that, and fifty do instead.
 #[inline(always)]
-pub const fn cell(value: u64) -> usize {
-    let value = value | 1;
-    let zeros = value.leading_zeros();
-    let exponent = 63 - zeros as usize;
-    let fraction = ((value << zeros) << 1) >> (64 - CELL_BITS);
-    (exponent << CELL_BITS) | fraction as usize
+pub const fn cell(value: u64) -> (usize, u64) {
+    /// The cell of a value in that level.
+    #[inline(always)]
+    const fn at(value: u64, level: u32) -> (usize, u64) {
+        ((value >> (FINEST_SHIFT + OCTAVES * level)) as usize + ((level as usize) << CELL_BITS), value)
+    }
+    // Small numbers are part of an instruction, large ones are one of their own: so what is large is made small first.
+    let high = value >> 24;
+    if high == 0 {
+        if value < 1 << 14 {
+            at(value, 0)
+        } else if value < 1 << 19 {
+            at(value, 1)
+        } else {
+            at(value, 2)
+        }
+    } else if high < 1 << 5 {
+        at(value, 3)
+    } else if high < 1 << 10 {
+        at(value, 4)
+    } else if high < HIGHEST >> 24 {
+        at(value, 5)
+    } else {
+        (CELLS - 1, HIGHEST)
+    }
 }
 
 impl Tables {
     /// # Panics
-    /// When the program is compiled: where a cell has more bounds than [`Tables::bucket`] steps over.
+    /// When the program is compiled: where a cell has two bounds, or one is beyond the cells.
     pub const fn new(spec: &Spec) -> Self {
-        let upper = upper_bounds(spec);
-        assert!(
-            upper[0] >= 2 << CELL_BITS,
-            "below, the cell of an even value is that of the odd one after it"
-        );
-        let first = first_buckets(&upper);
-        assert!(most_bounds_in_a_cell(&first) <= 2, "bucket() steps over two bounds at most");
+        let bounds = upper_bounds(spec);
+        let first = first_buckets(&bounds);
+        assert!(most_bounds_in_a_cell(&first) <= 1, "bucket() steps over one bound");
+        let mut upper = [NO_BOUND; 256];
+        let mut bucket = 0;
+        while bounds[bucket] != u64::MAX {
+            assert!(bounds[bucket] < HIGHEST, "no bound is beyond the cells");
+            upper[bucket] = bounds[bucket];
+            bucket += 1;
+        }
         Tables { upper, first }
     }
 
-    /// The bucket of a value. No branch: one look at each of the two tables, and two compares.
+    /// The bucket of a value: one look at the table of cells, and one at a bound.
     #[inline(always)]
     pub fn bucket(&self, value: u64) -> usize {
+        let (cell, value) = cell(value);
         #[cfg(target_arch = "bpf")]
-        let cell = crate::kernel::masked::<{ CELLS as i32 - 1 }>(cell(value)) & (CELLS - 1);
-        #[cfg(not(target_arch = "bpf"))]
-        let cell = cell(value) & (CELLS - 1);
+        let cell = crate::kernel::masked::<{ CELLS as i32 - 1 }>(cell);
         let first = self.first[cell] as usize;
-        let second = first + (value > self.upper[first]) as usize;
-        second + (value > self.upper[second & 0xff]) as usize
+        // Without a branch: the difference is negative, and has its highest bit set, where the value is above the bound.
+        first + (self.upper[first].wrapping_sub(value) >> 63) as usize
     }
 }
 
@@ -161,12 +194,10 @@ const fn upper_bounds(spec: &Spec) -> [u64; 256] {
     bounds
 }
 
-/// The smallest value of a cell.
+/// The smallest value of a cell; of one that is not used, as if it were.
 const fn cell_start(cell: usize) -> u64 {
-    let exponent = cell >> CELL_BITS;
-    let mantissa = (1u128 << CELL_BITS) | (cell as u128 & ((1 << CELL_BITS) - 1));
-    // Below 16 the cells are finer than a whole number: those that no value falls into begin where they would.
-    ((mantissa << exponent) >> CELL_BITS) as u64
+    let level = (cell >> CELL_BITS) as u32;
+    ((cell & ((1 << CELL_BITS) - 1)) as u64) << (FINEST_SHIFT + OCTAVES * level)
 }
 
 const fn first_buckets(bounds: &[u64; 256]) -> [u8; CELLS] {
@@ -227,6 +258,8 @@ pub const TIME: Spec = Spec {
     classic: CLASSIC_TIMES.split_at(3).1,
 };
 pub static TIME_TABLES: Tables = Tables::new(&TIME);
+/// Buckets that a histogram by [`TIME`] has room for.
+pub const TIME_BUCKETS: usize = 127;
 
 /// Sizes of requests, which are whole sectors or nothing: one bucket an octave from 256 bytes to 64 MiB.
 pub const SIZE: Spec = Spec {
@@ -252,7 +285,7 @@ pub static SIZE_TABLES: Tables = Tables::new(&SIZE);
 #[repr(C, align(64))]
 pub struct TimeHistogram {
     pub sum_ns: u64,
-    pub buckets: [u64; 127],
+    pub buckets: [u64; TIME_BUCKETS],
 }
 
 /// A histogram by [`SIZE`].
@@ -262,8 +295,10 @@ pub struct SizeHistogram {
     pub buckets: [u64; 31],
 }
 
-const _: () =
-    assert!(TIME.bounds() < 127 && SIZE.bounds() < 31, "a histogram holds every bucket and the overflow");
+const _: () = assert!(
+    TIME.bounds() < TIME_BUCKETS && SIZE.bounds() < 31,
+    "a histogram holds every bucket and the overflow"
+);
 const _: () = assert!(size_of::<TimeHistogram>() == 1024 && size_of::<SizeHistogram>() == 256);
 
 #[cfg(test)]

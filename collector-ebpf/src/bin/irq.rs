@@ -34,7 +34,7 @@ mod kernel_side {
 
     #[inline(always)]
     fn place<C: Arguments>(context: &C) -> usize {
-        masked::<{ SOFT_PLACES as i32 - 1 }>(context.argument::<u32>(0) as usize) & (SOFT_PLACES - 1)
+        masked::<{ SOFT_PLACES as i32 - 1 }>(context.argument::<u32>(0) as usize)
     }
 
     fn raise<R: Read, C: Arguments>(context: &C) {
@@ -84,7 +84,7 @@ mod kernel_side {
             bank.hard_overflow += 1;
             return;
         }
-        let count = &mut bank.hard[masked::<{ HARD as i32 - 1 }>(number) & (HARD - 1)];
+        let count = &mut bank.hard[masked::<{ HARD as i32 - 1 }>(number)];
         count.runs += 1;
         count.ns += took;
     }

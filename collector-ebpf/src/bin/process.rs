@@ -111,8 +111,8 @@ mod kernel_side {
         let Some((row, bank)) = host() else { return };
         // SAFETY: a member of `task_struct`.
         let code: u32 = unsafe { R::member(task, TASK_EXIT_CODE.load()) };
-        let signal = masked::<0x7f>(code as usize) & 0x7f;
-        let status = masked::<0xff>((code >> 8) as usize) & 0xff;
+        let signal = masked::<0x7f>(code as usize);
+        let status = masked::<0xff>((code >> 8) as usize);
         add(if signal == 0 { &mut bank.codes[status] } else { &mut bank.signals[signal] }, 1);
         let lifetime = lifetime::<R>(task);
         count_time(&mut bank.lifetime, lifetime);

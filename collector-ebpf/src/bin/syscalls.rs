@@ -62,7 +62,7 @@ mod kernel_side {
     #[inline(always)]
     fn class_of(number: usize) -> usize {
         let Some(table) = CLASS_OF.get_ptr(0) else { return 0 };
-        let number = masked::<{ NUMBERS as i32 - 1 }>(number) & (NUMBERS - 1);
+        let number = masked::<{ NUMBERS as i32 - 1 }>(number);
         // SAFETY: as in `entered`.
         unsafe { (*table).classes[number] as usize }
     }

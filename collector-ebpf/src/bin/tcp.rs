@@ -19,7 +19,7 @@ mod kernel_side {
         ACCEPTED, CLOSE, CONNECT_NS, CONNECTED, ESTABLISHED, FAILED, HostBank, RESETS_RECEIVED, RESETS_SENT,
         RETRANSMITS, STARTED_BITS, SYN_RECV, SYN_SENT, Started, started_place,
     };
-    use collector_ebpf::{constants, object, programs};
+    use collector_ebpf::{constants, object, programs, socket_cgroup};
 
     #[map]
     static HOST: Array<HostBank> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -33,19 +33,14 @@ mod kernel_side {
         /// Offsets within `struct sock` and `tcp_sock`.
         SOCK_FAMILY,
         SOCK_PROTOCOL,
-        SOCK_CGROUP,
         TCP_SRTT,
-        /// Offsets within `cgroup` and `kernfs_node`.
-        CGROUP_NODE,
-        NODE_ID,
-        /// 0: cgroups are not told apart. 1: a socket points to its cgroup. 2: the two lowest bits of what it has there
-        /// say what else it may be (up to 5.14).
-        SOCK_CGROUP_FORM,
         /// Sets of cgroup slots in a row, a power of two.
         CGROUP_SETS,
         /// One less than the rows, which are a power of two.
         ROW_MASK,
     }
+
+    socket_cgroup!();
 
     const AF_INET6: u16 = 10;
     const IPPROTO_TCP: u16 = 6;
@@ -58,36 +53,10 @@ mod kernel_side {
         HOST.get_ptr_mut(row).map(|bank| (row, unsafe { &mut *bank }))
     }
 
-    /// The number of the socket's cgroup in version 2, 0 where it is not known.
-    #[inline(always)]
-    fn cgroup<R: Read>(socket: Object) -> u64 {
-        // SAFETY: each member holds a pointer to the object that the next line reads from, or null.
-        unsafe {
-            match SOCK_CGROUP_FORM.load() {
-                1 => {
-                    let cgroup: Object = R::member(socket, SOCK_CGROUP.load());
-                    let node: Object = R::member(cgroup, CGROUP_NODE.load());
-                    R::member(node, NODE_ID.load())
-                }
-                2 => {
-                    // A number to the verifier, so that what follows is read with a check. Where net_cls or net_prio
-                    // of version 1 is in use, it is no pointer.
-                    let value: u64 = R::member(socket, SOCK_CGROUP.load());
-                    if value & 1 != 0 || value == 0 {
-                        return 0;
-                    }
-                    let node: Object = Probed::member((value & !3) as Object, CGROUP_NODE.load());
-                    Probed::member(node, NODE_ID.load())
-                }
-                _ => 0,
-            }
-        }
-    }
-
     /// Counts `by` in a counter of the socket's cgroup.
     #[inline(always)]
     fn count_for_cgroup<R: Read>(row: u32, bank: &mut HostBank, socket: Object, counters: &[(usize, u64)]) {
-        let id = cgroup::<R>(socket);
+        let id = socket_cgroup::<R>(socket);
         if id == 0 {
             return;
         }
@@ -110,23 +79,24 @@ mod kernel_side {
 
     fn change<R: Read, C: Arguments>(context: &C) {
         let socket: Object = context.argument(0);
-        let from = masked::<15>(context.argument::<u32>(1) as usize) & 15;
-        let to = masked::<15>(context.argument::<u32>(2) as usize) & 15;
+        let from = masked::<15>(context.argument::<u32>(1) as usize);
+        let to = masked::<15>(context.argument::<u32>(2) as usize);
         // SAFETY: a member of `sock`.
         if unsafe { R::member::<u16>(socket, SOCK_PROTOCOL.load()) } != IPPROTO_TCP {
             return;
         }
         let Some((row, bank)) = host() else { return };
         add(&mut bank.changes[from][to], 1);
-        // SAFETY: a helper without conditions.
-        let now = unsafe { bpf_ktime_get_ns() };
         if to == SYN_SENT {
             if let Some((number, slot)) = place_of::<R>(socket) {
-                // SAFETY: as in `host`; a place that another socket takes at this moment is lost to this one.
-                unsafe { *slot = Started { socket: number, ns: now } };
+                // SAFETY: as in `host`, and a helper without conditions; a place that another socket takes at this moment is
+                // lost to this one.
+                unsafe { *slot = Started { socket: number, ns: bpf_ktime_get_ns() } };
             }
         } else if from == SYN_SENT {
             if to == ESTABLISHED {
+                // SAFETY: a helper without conditions.
+                let now = unsafe { bpf_ktime_get_ns() };
                 let waited = now.saturating_sub(started::<R>(socket));
                 if waited == now {
                     add(&mut bank.connect_slots, 1);

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use collector_ebpf::runqueue::{WAIT, WAIT_TABLES};
-use collector_ebpf::scale::{SIZE, SIZE_TABLES, Spec, TIME, TIME_TABLES, Tables};
+use collector_ebpf::scale::{SIZE, SIZE_TABLES, Spec, TIME, TIME_TABLES};
 
 use super::kernel_map::KernelMap;
 use crate::model::{HistogramSnapshot, NativeHistogram};
@@ -20,8 +20,9 @@ pub(super) struct Form {
 }
 
 impl Form {
-    fn new(spec: &'static Spec, tables: &Tables) -> Self {
-        let uppers = &tables.upper[..=spec.bounds()];
+    /// `uppers` are the upper bounds of all buckets.
+    fn new(spec: &'static Spec, uppers: &[u64]) -> Self {
+        let uppers = &uppers[..=spec.bounds()];
         Form {
             spec,
             native: uppers.iter().map(|&upper| spec.native_index(upper)).collect(),
@@ -32,11 +33,11 @@ impl Form {
 }
 
 /// Waits for a CPU.
-pub(super) static WAITS: LazyLock<Form> = LazyLock::new(|| Form::new(&WAIT, &WAIT_TABLES));
+pub(super) static WAITS: LazyLock<Form> = LazyLock::new(|| Form::new(&WAIT, &WAIT_TABLES.upper));
 /// Times of the other probes.
-pub(super) static TIMES: LazyLock<Form> = LazyLock::new(|| Form::new(&TIME, &TIME_TABLES));
+pub(super) static TIMES: LazyLock<Form> = LazyLock::new(|| Form::new(&TIME, &TIME_TABLES.upper));
 /// Sizes.
-pub(super) static SIZES: LazyLock<Form> = LazyLock::new(|| Form::new(&SIZE, &SIZE_TABLES));
+pub(super) static SIZES: LazyLock<Form> = LazyLock::new(|| Form::new(&SIZE, &SIZE_TABLES.upper));
 
 /// A histogram of the kernel side, summed: memory that is used again at every tick, for one after the other.
 pub(super) struct Histogram {
@@ -153,11 +154,11 @@ pub(super) fn number(count: u64) -> f64 {
 mod tests {
     use super::*;
 
-    fn counted(form: &'static Form, tables: &Tables, values: &[u64]) -> Histogram {
+    fn counted(form: &'static Form, find: fn(u64) -> usize, values: &[u64]) -> Histogram {
         let mut row: Vec<AtomicU64> = (0..260).map(|_| AtomicU64::new(0)).collect();
         *row[0].get_mut() = values.iter().fold(0, |sum, &value| sum.wrapping_add(value));
         for &value in values {
-            *row[1 + tables.bucket(value)].get_mut() += 1;
+            *row[1 + find(value)].get_mut() += 1;
         }
         let mut histogram = Histogram::new(form);
         histogram.read([row.as_slice()].into_iter(), 0, 8);
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn both_forms_hold_every_count() {
         let waits = [0, 953, 954, 1_000, 1_001, 999_999_999, 1_000_000_000, 1_000_000_001, 1 << 63];
-        let histogram = counted(&WAITS, &WAIT_TABLES, &waits);
+        let histogram = counted(&WAITS, |value| WAIT_TABLES.bucket(value), &waits);
         let at =
             |label: &str| histogram.cumulative[WAITS.labels.iter().position(|&own| own == label).unwrap()];
         assert_eq!([at("1e-06"), at("2.5e-06"), at("0.5"), at("1"), at("2.5"), at("10")], [4, 5, 5, 7, 8, 8]);
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn sizes_are_shown_in_bytes() {
-        let histogram = counted(&SIZES, &SIZE_TABLES, &[0, 512, 4096, 4097, 1 << 27]);
+        let histogram = counted(&SIZES, |value| SIZE_TABLES.bucket(value), &[0, 512, 4096, 4097, 1 << 27]);
         assert_eq!(histogram.native.sum, 512.0 + 4096.0 + 4097.0 + f64::from(1 << 27));
         assert_eq!(histogram.cumulative, [2, 3, 4, 4, 4, 4, 4, 4, 4]);
         assert_eq!(indices(&histogram.native), [(9, 1), (12, 1), (13, 1), (27, 1)]);

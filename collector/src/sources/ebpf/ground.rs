@@ -319,13 +319,13 @@ pub(super) fn told_why(probe: &str, why: &str) -> Option<CgroupGround> {
 /// they have been read.
 const MAX_SLOT_BYTES: usize = 1 << 20;
 
-/// Sets of slots for each row: a power of two.
+/// Sets of slots for each row: a power of two. Rather fewer than the fewest than more than there is room for.
 pub(super) fn sets(ground: Option<&CgroupGround>, rows: usize, most_bytes: usize) -> u32 {
     let present = ground.map_or(0, |ground| ground.present);
     let wanted = (present * SLOTS_PER_CGROUP / WAYS).next_power_of_two();
     let room = most_bytes / (rows * size_of::<CgroupSet>());
     let room = 1 << room.max(1).ilog2();
-    u32::try_from(wanted.min(room)).unwrap_or(u32::MAX).clamp(MIN_SETS, MAX_SETS)
+    u32::try_from(wanted.max(MIN_SETS as usize).min(room)).map_or(MAX_SETS, |sets| sets.min(MAX_SETS))
 }
 
 impl CgroupGround {
@@ -350,6 +350,6 @@ mod tests {
         assert_eq!(sets(300, 64), 256);
         assert_eq!(sets(100_000, 2), MAX_SETS);
         assert_eq!(sets(100_000, 128), 128);
-        assert_eq!(sets(100_000, 8192), MIN_SETS);
+        assert_eq!(sets(100_000, 8192), 2);
     }
 }

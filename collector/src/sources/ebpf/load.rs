@@ -12,9 +12,11 @@ use std::path::PathBuf;
 
 use aya::maps::{Map, MapData, RingBuf};
 use aya_obj::{EbpfSectionKind, Object};
+use collector_ebpf::maps::WHOLE;
 
 use super::btf::{BtfError, TypeId};
 use super::kernel_map::KernelMap;
+use super::settle::{self, Data};
 use crate::sys::bpf::{self, NewMap, NewProgram};
 use crate::sys::file::{ReadError, read_once};
 use crate::sys::identity;
@@ -164,16 +166,48 @@ pub(super) fn load(plan: &Plan<'_>) -> Result<Loaded, ProbeError> {
         if !plan.messages && name == MESSAGES {
             map.set_max_entries(SILENT_LOG_BYTES);
         }
+        if map.map_flags() & WHOLE != 0 {
+            let size = map.value_size().checked_mul(map.max_entries());
+            map.set_value_size(size.ok_or_else(|| ProbeError::NotSupported("so many CPUs".to_owned()))?);
+            map.set_max_entries(1);
+        }
         let fd = create_map(&name, &map)?;
         maps.push((name, map, fd));
     }
     let sections = object.functions.keys().map(|&(section, _)| section).collect();
     let places = maps.iter().map(|(name, map, fd)| (name.as_str(), fd.as_raw_fd(), map));
     object.relocate_maps(places, &sections).map_err(|error| damaged(&error))?;
+    reach_by_address(&mut object, &maps);
     object.relocate_calls(&sections).map_err(|error| damaged(&error))?;
-    let load = |attach: &Attach| Ok((*attach, load_one(&object, attach)?));
+    let constants: Vec<Data<'_>> = maps
+        .iter()
+        .filter(|(_, map, _)| map.section_kind() == EbpfSectionKind::Rodata)
+        .map(|(_, map, fd)| (fd.as_raw_fd(), map.data()))
+        .collect();
+    let load = |attach: &Attach| Ok((*attach, load_one(&object, &constants, attach)?));
     let programs = plan.programs.iter().map(load).collect::<Result<_, ProbeError>>()?;
     Ok(Loaded { maps: maps.into_iter().map(|(name, _, fd)| (name, fd)).collect(), programs })
+}
+
+/// Lets programs have the address of an array's value where they name a map that is [`WHOLE`].
+fn reach_by_address(object: &mut Object, maps: &[(String, aya_obj::Map, OwnedFd)]) {
+    const LOAD_ADDRESS: u8 = 0x18;
+    const MAP: u8 = 1;
+    const VALUE: u8 = 2;
+    let whole: Vec<i32> = maps
+        .iter()
+        .filter(|(_, map, _)| map.map_flags() & WHOLE != 0)
+        .map(|(.., fd)| fd.as_raw_fd())
+        .collect();
+    for instruction in object.functions.values_mut().flat_map(|function| &mut function.instructions) {
+        // The second half of the instruction has the place within the value: 0.
+        if instruction.code == LOAD_ADDRESS
+            && instruction.src_reg() == MAP
+            && whole.contains(&instruction.imm)
+        {
+            instruction.set_src_reg(VALUE);
+        }
+    }
 }
 
 /// The ring of the kernel side's messages.
@@ -207,7 +241,7 @@ fn create_map(name: &str, map: &aya_obj::Map) -> Result<OwnedFd, ProbeError> {
         key_size: map.key_size(),
         value_size: map.value_size(),
         max_entries,
-        flags: map.map_flags(),
+        flags: map.map_flags() & !WHOLE,
         name,
     };
     let fd = bpf::create_map(&new).map_err(|error| map_error(name, &error))?;
@@ -220,15 +254,17 @@ fn create_map(name: &str, map: &aya_obj::Map) -> Result<OwnedFd, ProbeError> {
     Ok(fd)
 }
 
-fn load_one(object: &Object, attach: &Attach) -> Result<OwnedFd, ProbeError> {
+fn load_one(object: &Object, constants: &[Data<'_>], attach: &Attach) -> Result<OwnedFd, ProbeError> {
     let found = object.programs.get(attach.program).ok_or_else(|| absent(attach.program))?;
     let function = object.functions.get(&found.function_key()).ok_or_else(|| absent(attach.program))?;
+    let mut instructions = function.instructions.clone();
+    settle::settle(&mut instructions, constants);
     let (kind, attach_type) = attach.way.kinds();
     let new = NewProgram {
         kind,
         attach_type,
         type_id: attach.way.type_id(),
-        instructions: &function.instructions,
+        instructions: &instructions,
         license: &found.license,
         name: attach.program,
     };

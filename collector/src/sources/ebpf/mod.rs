@@ -22,6 +22,7 @@ mod oom;
 mod process;
 mod reclaim;
 mod runqueue;
+mod settle;
 mod statistics;
 mod syscalls;
 mod tcp;
