@@ -4,8 +4,10 @@
 //! into read-only data before the program is loaded. The verifier sees frozen data as constants, so that a member
 //! read through [`Direct`] stays typed, and a branch on such a constant costs nothing where it isn't taken.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::Argument;
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 
@@ -114,9 +116,14 @@ pub enum Probed {}
 impl Read for Probed {
     #[inline(always)]
     unsafe fn member<T: Copy>(object: Object, offset: u32) -> T {
-        // SAFETY: the helper checks the address; a value that can't be read is all zeros, as with plain loads.
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper checks the address. It writes the whole value: zeros where it can't be read, as with plain
+        // loads. Zeros of our own might be a call of `memset`, and 5.10 dies of a plain load at a bad address in a program
+        // with calls ([`way_of`]).
         unsafe {
-            bpf_probe_read_kernel(object.add(offset as usize).cast::<T>()).unwrap_or(core::mem::zeroed())
+            let from = object.add(offset as usize).cast();
+            bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from);
+            value.assume_init()
         }
     }
 

@@ -109,7 +109,10 @@ mod kernel_side {
     #[inline(always)]
     fn exit<R: Read>(operation: usize, file: Object, result: i64) -> i32 {
         let Some((slot, task)) = started(operation) else { return 0 };
-        let began = core::mem::replace(slot, Started { task: 0, ns: 0 });
+        // Not both at once: that would be a call of `memset`, and 5.10 has no way on after a plain load at a bad address in a
+        // program with calls.
+        let began = Started { task: slot.task, ns: slot.ns };
+        slot.task = 0;
         // SAFETY: helpers without conditions; the maps' memory lives as long as the program, and holds but numbers.
         unsafe {
             let (now, row) = (bpf_ktime_get_ns(), bpf_get_smp_processor_id() & ROW_MASK.load());
