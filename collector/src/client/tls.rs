@@ -63,8 +63,10 @@ fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        let (why, mend) = (format!("{:?}", found.errors), "install ca-certificates, or name a tls_config.ca_file");
-        SAID.call_once(|| log::info!(errors = why.as_str(), mend = mend; "No root certificates here: https is refused"));
+        SAID.call_once(|| {
+            let mend = "install ca-certificates, or name a tls_config.ca_file";
+            log::info!(errors:? = found.errors, mend; "No root certificates here: https is refused");
+        });
     }
     roots
 }
