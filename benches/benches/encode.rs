@@ -10,6 +10,7 @@ use std::time::Instant;
 use collector::encode::{Encoder, Options, Protocol};
 use collector::model::Batch;
 use collector_benches::page::{self, Page};
+use collector_benches::recorded;
 use collector_tests::proto::{v1, v2};
 use collector_tests::wire;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -213,8 +214,8 @@ fn bench(criterion: &mut Criterion) {
     if let Ok(paths) = std::env::var("COLLECTOR_PAGE") {
         let read = |path| std::fs::read_to_string(path).expect("the page can be read");
         let texts: Vec<String> = paths.split(',').map(read).collect();
-        sizes("page", page::parse_texts(&texts));
-        against_prometheus("page", page::parse_texts(&texts), &helps(&texts[0]));
+        sizes("page", recorded::parse_pages(&texts));
+        against_prometheus("page", recorded::parse_pages(&texts), &helps(&texts[0]));
     }
     for (name, mut page) in [("host", page::host()), ("all_changing", page::host().all_noise())] {
         let series = page.len() as u64;

@@ -3,4 +3,5 @@
 pub mod ingest;
 pub mod outage;
 pub mod page;
+pub mod recorded;
 mod request;

@@ -1,7 +1,6 @@
 //! A page like node_exporter's, of about a thousand series, with values that move like a host's: 41 % of them
 //! zero, 79 % as they were at the tick before. And the same page with every value changing.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use collector::model::{Batch, Kind, SeriesTable};
@@ -143,6 +142,11 @@ impl Page {
         (self.seed >> 11) as f64 / (1u64 << 53) as f64
     }
 
+    /// A page of one part.
+    pub fn of(name: &'static str, series: Vec<(Series, Motion)>) -> Self {
+        Page { parts: vec![Part { name, series }], seed: 1 }
+    }
+
     fn part(&mut self, name: &'static str) -> &mut Vec<(Series, Motion)> {
         self.parts.push(Part { name, series: Vec::new() });
         &mut self.parts.last_mut().expect("just pushed").series
@@ -159,14 +163,22 @@ pub fn host() -> Page {
     cpus(&mut page);
     disks(&mut page);
     filesystems(&mut page);
-    plain(&mut page, "loadavg", "node_load", "1 15 5", 10, 3, Motion::Noise(0.1, 3.0));
-    plain(&mut page, "meminfo", "node_memory_", MEMORY, 4, 9, Motion::Counts(123_456_789_504.0, 4_194_304.0));
+    plain(&mut page, "loadavg", "node_load", "1 15 5", 10, 3, &Motion::Noise(0.1, 3.0));
+    plain(
+        &mut page,
+        "meminfo",
+        "node_memory_",
+        MEMORY,
+        4,
+        9,
+        &Motion::Counts(123_456_789_504.0, 4_194_304.0),
+    );
     networks(&mut page);
-    plain(&mut page, "netstat", "node_netstat_", NETSTAT, 3, 9, Motion::Counts(83_451_231.0, 9000.0));
-    plain(&mut page, "vmstat", "node_vmstat_", VMSTAT, 9, 9, Motion::Counts(7_834_512.0, 900.0));
-    plain(&mut page, "timex", "node_timex_", TIMEX, 3, 9, Motion::Noise(-1e-4, 1e-4));
-    plain(&mut page, "stat", "node_", STAT, 9, 5, Motion::Counts(98_345_123.0, 40_000.0));
-    plain(&mut page, "sockstat", "node_sockstat_", SOCKSTAT, 3, 9, Motion::Counts(40.0, 2.0));
+    plain(&mut page, "netstat", "node_netstat_", NETSTAT, 3, 9, &Motion::Counts(83_451_231.0, 9000.0));
+    plain(&mut page, "vmstat", "node_vmstat_", VMSTAT, 9, 9, &Motion::Counts(7_834_512.0, 900.0));
+    plain(&mut page, "timex", "node_timex_", TIMEX, 3, 9, &Motion::Noise(-1e-4, 1e-4));
+    plain(&mut page, "stat", "node_", STAT, 9, 5, &Motion::Counts(98_345_123.0, 40_000.0));
+    plain(&mut page, "sockstat", "node_sockstat_", SOCKSTAT, 3, 9, &Motion::Counts(40.0, 2.0));
     outcome(&mut page);
     page
 }
@@ -180,7 +192,7 @@ fn plain(
     names: &str,
     moving: usize,
     still: usize,
-    motion: Motion,
+    motion: &Motion,
 ) {
     let series = page.part(part);
     for (number, name) in names.split(' ').enumerate() {
@@ -435,45 +447,6 @@ const STAT: &str = "boot_time_seconds context_switches_total entropy_available_b
 const SOCKSTAT: &str = "FRAG6_inuse FRAG6_memory FRAG_inuse FRAG_memory RAW6_inuse RAW_inuse TCP6_inuse \
     TCP_alloc TCP_inuse TCP_mem TCP_mem_bytes TCP_orphan TCP_tw UDP6_inuse UDPLITE6_inuse UDPLITE_inuse \
     UDP_inuse UDP_mem UDP_mem_bytes sockets_used";
-
-/// A page of the text format, as it was at one tick after the other. Series that the first does not have are left out.
-pub fn parse_texts(texts: &[String]) -> Page {
-    let mut page = Page { parts: Vec::new(), seed: 1 };
-    let later: Vec<HashMap<&str, f64>> =
-        texts[1..].iter().map(|text| text.lines().filter_map(parse_line).collect()).collect();
-    let series = page.part("page");
-    let mut kind = Kind::Untyped;
-    for line in texts[0].lines() {
-        if let Some(rest) = line.strip_prefix("# TYPE ") {
-            kind = match rest.split(' ').nth(1) {
-                Some("counter") => Kind::Counter,
-                Some("gauge") => Kind::Gauge,
-                Some("histogram") => Kind::Histogram,
-                Some("summary") => Kind::Summary,
-                _ => Kind::Untyped,
-            };
-        }
-        let Some((key, first)) = parse_line(line) else { continue };
-        let (name, labels) = key.split_once('{').unwrap_or((key, ""));
-        let labels: Vec<(&str, &str)> = labels
-            .trim_end_matches('}')
-            .split("\",")
-            .filter_map(|label| label.split_once("=\""))
-            .map(|(name, value)| (name, value.trim_end_matches('"')))
-            .collect();
-        let mut values = vec![first];
-        values.extend(later.iter().map_while(|page| page.get(key)));
-        values.reverse();
-        series.push((Series::gauge(name, &labels).kind(kind), Motion::Recorded(values)));
-    }
-    page
-}
-
-/// Name and labels of a sample as they stand there, and its value.
-fn parse_line(line: &str) -> Option<(&str, f64)> {
-    let (key, value) = line.rsplit_once(' ').filter(|_| !line.starts_with('#'))?;
-    Some((key, value.parse().unwrap_or(f64::NAN)))
-}
 
 #[cfg(test)]
 mod tests {

@@ -361,15 +361,15 @@ pub fn is_asked_for_two_again(recording: &Recording, _: Version) -> Verdict {
     ensure(recording.len() > again + 1 && later == 0, || format!("{later} in 1.0 afterwards"))
 }
 
-fn at_once<'a>(requests: impl Iterator<Item = &'a Exchange> + Clone) -> usize {
-    let beside = |one: &Exchange| {
-        requests.clone().filter(|other| other.came <= one.came && one.came < other.answered).count()
+fn at_once(requests: &[&Exchange]) -> usize {
+    let beside = |one: &&Exchange| {
+        requests.iter().filter(|other| other.came <= one.came && one.came < other.answered).count()
     };
-    requests.clone().map(beside).max().unwrap_or(0)
+    requests.iter().map(beside).max().unwrap_or(0)
 }
 
 pub fn requests_go_in_parallel(recording: &Recording, _: Version) -> Verdict {
-    let most = at_once(recording.iter());
+    let most = at_once(&recording.iter().collect::<Vec<_>>());
     ensure(most >= 3, || format!("{most} at once"))
 }
 
@@ -380,7 +380,7 @@ pub fn a_large_target_goes_in_parallel(recording: &Recording, _: Version) -> Ver
             of_it.push(exchange);
         }
     }
-    let most = at_once(of_it.iter().copied());
+    let most = at_once(&of_it);
     ensure(most >= 3, || format!("{most} of {} at once", of_it.len()))
 }
 
