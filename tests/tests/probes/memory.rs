@@ -33,8 +33,14 @@ fn stalls_are_counted_for_the_cgroup_that_lacks_memory() {
     file.sync_all().unwrap();
     let copy = folder.path().join("copy");
     let arguments = [path.to_str().unwrap(), copy.to_str().unwrap()];
-    let script = "exec dd if=\"$0\" of=\"$1\" bs=1M 2>/dev/null";
-    assert!(shell_in(&cgroups, script, &arguments).status().unwrap().success());
+    // In pieces that are on the disk before the next one: a cgroup full of what is yet to be written has nothing to give.
+    let script = format!(
+        "i=0; while [ $i -lt {} ]; do \
+         dd if=\"$0\" of=\"$1\" bs=1M count=8 skip=$i seek=$i conv=notrunc,fsync || exit 1; i=$((i+8)); done",
+        FILE >> 20
+    );
+    let output = shell_in(&cgroups, &script, &arguments).output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     let wall = start.elapsed().as_secs_f64();
     probe.tick();
     let of = |name: &str| {
