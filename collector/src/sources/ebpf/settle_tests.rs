@@ -209,7 +209,8 @@ impl Machine {
                 return at + 2;
             }
             LDX => {
-                self.registers[to] = Self::read(self.registers[from].wrapping_add(offset), one.code & SIZE)
+                let address = self.registers[from].wrapping_add(offset);
+                self.registers[to] = Self::read(address, one.code & SIZE);
             }
             STX => self.seen.extend([a.wrapping_add(offset), self.registers[from]]),
             ALU64 => self.registers[to] = Self::compute(operation, a, b, 64),
