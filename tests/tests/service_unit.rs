@@ -18,10 +18,11 @@ const CHECK: &str = "[Unit]\nAfter=collector.service\nWants=collector.service\n\
      ExecStart=/bin/sh /etc/check\nExecStopPost=/bin/systemctl --no-block poweroff\n";
 const SCRIPT: &str = "
 curl -s --retry 30 --retry-delay 1 --retry-connrefused localhost:9100/metrics >/dev/null
-# The probes load while the first page is made.
-for turn in 1 2 3 4 5; do
+# The probes load while the first pages are made.
+for turn in 1 2 3 4 5 6 7 8 9; do
     curl -s localhost:9100/metrics >/result/metrics
-    ! grep 'collector_ebpf_probe_up.*loading' /result/metrics || sleep 1
+    grep -q '^collector_ebpf_probe_up' /result/metrics && break
+    sleep 1
 done
 cat /proc/$(systemctl show -P MainPID collector)/status >/result/status
 ls /var/lib/collector >/result/state
